@@ -1,0 +1,54 @@
+package reconciler
+
+import (
+	"context"
+	"io/fs"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// Source is the fleet repository.
+type Source interface {
+	// Fetch returns the newest acceptable commit and its tree. An error leaves
+	// what was accepted before as it is; a *schema.RefusedError names a commit that
+	// was looked at and not accepted.
+	Fetch(ctx context.Context) (schema.Revision, fs.FS, error)
+}
+
+// Renderer turns a commit's tree into what one device shall run. The tree is
+// of untrusted size: an implementation bounds memory and time.
+type Renderer interface {
+	Render(ctx context.Context, tree fs.FS, device string) (schema.Desired, error)
+}
+
+// Verifier decides whether an image may run here. It asks the registry only
+// for what is not on disk.
+type Verifier interface {
+	Verify(ctx context.Context, image schema.Image) (signing.Verified, error)
+}
+
+// Runtime runs modules. Every method is idempotent.
+type Runtime interface {
+	// Observe lists every container under our namespace, foreign ones included.
+	Observe(ctx context.Context) (schema.Observed, error)
+	// Pull brings a verified image to the disk, unpacked.
+	Pull(ctx context.Context, image signing.Verified) error
+	// Start makes the container of module and runs it. It refuses a proof that
+	// is not for module's image.
+	Start(ctx context.Context, module schema.Module, commit string, image signing.Verified) error
+	// Restart runs an exited container again and counts it; restarts is the
+	// count to record, which a later Observe returns.
+	Restart(ctx context.Context, id string, restarts int) error
+	// Remove ends the container as its Stop says, and deletes it.
+	Remove(ctx context.Context, id string) error
+}
+
+// Reporter is the device's twin, and the twins of its modules.
+type Reporter interface {
+	// Declare publishes properties.desired of the device and its modules, and
+	// admits exactly these modules to the leaf.
+	Declare(ctx context.Context, desired schema.Desired) error
+	// Report replaces properties.reported of the device.
+	Report(ctx context.Context, report schema.Report) error
+}

@@ -1,0 +1,95 @@
+package schema
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+)
+
+// Module is one declared unit of software. Its fields are those of #Module.
+type Module struct {
+	Name      string                `json:"name"`
+	Image     Image                 `json:"image"`
+	Status    string                `json:"status"`               // StatusRunning or StatusStopped
+	Args      []string              `json:"args,omitempty"`       // replaces the image's command (CMD); the entry point stays
+	Env       map[string]string     `json:"env,omitempty"`        // added to, and stronger than, the image's
+	User      string                `json:"user,omitempty"`       // "uid" or "uid:gid", numeric; empty takes the image's
+	Restart   Restart               `json:"restart"`              // when it ends by itself
+	Stop      Stop                  `json:"stop"`                 // when we end it
+	Limits    Limits                `json:"limits"`               // cgroup limits
+	Mounts    map[string]Mount      `json:"mounts,omitempty"`     // by absolute path in the container
+	Network   string                `json:"network"`              // NetworkNone or NetworkHost
+	DependsOn map[string]Dependency `json:"dependsOn,omitempty"` // by module name
+	Twin      TwinSpec              `json:"twin,omitzero"`        // the module twin
+}
+
+// What Module.Status, Module.Network and Restart.Policy may say. The words of
+// status and restart policy are Azure IoT Edge's.
+const (
+	StatusRunning = "running"
+	StatusStopped = "stopped"
+
+	NetworkNone = "none" // loopback only; the leaf answers on it
+	NetworkHost = "host" // the device's own network
+
+	RestartAlways      = "always"
+	RestartOnFailure   = "on-failure"   // exit code other than 0, or a signal
+	RestartOnUnhealthy = "on-unhealthy" // on failure, or when a probe says so
+	RestartNever       = "never"
+)
+
+// Restart says when a module that ended is started again. The n-th restart
+// waits min(Min·2ⁿ, Max); it never gives up for good.
+type Restart struct {
+	Policy string   `json:"policy"`
+	Min    Duration `json:"min"`
+	Max    Duration `json:"max"`
+}
+
+// Stop says how a module is ended: Signal, then SIGKILL after Timeout.
+type Stop struct {
+	Signal  string   `json:"signal"` // "SIGTERM"
+	Timeout Duration `json:"timeout"`
+}
+
+// Limits bound what a module may take; zero is no limit.
+type Limits struct {
+	Memory Bytes   `json:"memory,omitempty"` // resident bytes, swap included
+	CPU    float64 `json:"cpu,omitempty"`    // cores
+	PIDs   int64   `json:"pids,omitempty"`   // processes and threads
+}
+
+// Mount is one of three things: a named volume, which lives as long as the
+// module is declared; a tmpfs of that size; or a host path that the device's
+// own policy allows.
+type Mount struct {
+	Volume   string `json:"volume,omitempty"`
+	Tmpfs    Bytes  `json:"tmpfs,omitempty"`
+	Host     string `json:"host,omitempty"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+}
+
+// Dependency says what must hold of another module before this one starts.
+type Dependency struct {
+	Condition string `json:"condition"` // ConditionStarted or ConditionHealthy
+}
+
+// What Dependency.Condition may say.
+const (
+	ConditionStarted = "started"
+	ConditionHealthy = "healthy"
+)
+
+// Hash identifies the container that the definition asks for: two definitions
+// with the same hash run as the same container. What does not shape the
+// container (status, restart policy, dependencies, twin) is left out, so that
+// changing it replaces nothing.
+func (m Module) Hash() string {
+	m.Status, m.Restart, m.DependsOn, m.Twin = "", Restart{}, nil, TwinSpec{}
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic("schema: module does not marshal: " + err.Error()) // no field can fail
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

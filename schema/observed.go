@@ -1,0 +1,31 @@
+package schema
+
+import "time"
+
+// Observed is what the container runtime says exists under our namespace.
+type Observed struct {
+	Containers []Container
+}
+
+// Container is one container as observed.
+type Container struct {
+	ID        string    // the runtime's id
+	Module    string    // the module it was made for; empty when it is not ours
+	Image     Image     // what it was made from
+	Hash      string    // Module.Hash of the definition it was made from
+	Commit    string    // the revision that made it
+	State     string    // StateCreated, StateRunning or StateExited
+	PID       int       // of its first process, when running; 0 otherwise
+	StartedAt time.Time // of the present or last run; zero when unknown
+	ExitedAt  time.Time // zero while running or when unknown
+	ExitCode  int       // 128+n for signal n; meaningful when exited
+	OOMKilled bool      // the kernel ended it for its memory limit
+	Restarts  int       // restarts since the definition was started or was last stable
+}
+
+// What Container.State may say.
+const (
+	StateCreated = "created" // no process was ever started, or none is left to ask
+	StateRunning = "running"
+	StateExited  = "exited"
+)

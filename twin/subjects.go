@@ -1,0 +1,32 @@
+package twin
+
+// Prefix is the subject prefix that is the scope of an identity: of the device
+// when module is empty, of the module otherwise. One API serves both below it:
+//
+//	P.twin.get       request  the whole twin
+//	P.twin.reported  request  merge patch; answers the new version, or an error
+//	P.twin.desired   publish  by the agent, when desired changed
+//	P.out.<name>     publish  by the module; acknowledged once it is on disk
+//	P.in.<name>      subscribe  messages routed to the module
+//	P.rpc.<name>     request  direct methods
+//
+// Names are DNS labels, so no name can hold a dot or a wildcard.
+func Prefix(device, module string) string {
+	if module == "" {
+		return "devices." + device
+	}
+	return "devices." + device + ".modules." + module
+}
+
+// Subjects between a device and the hub. A device may publish below
+// up.<device>. and subscribe to FleetMoved and below its own inbox
+// _INBOX.<device>., nothing else.
+//
+//	up.<device>.out.<module>.<name>  publish  into the hub's stream of messages
+//	up.<device>.twin                 request  newest document of one twin, answered when the hub has stored it
+//	up.<device>.resume               request  where the hub's stream stands for this device
+//	fleet.moved                      publish  by the hub: the fleet repository has a new commit
+const FleetMoved = "fleet.moved"
+
+// Up is the prefix of everything that a device sends to the hub.
+func Up(device string) string { return "up." + device }
