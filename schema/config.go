@@ -6,9 +6,9 @@ type AgentConfig struct {
 	Device      string              `json:"device"`
 	StateDir    string              `json:"stateDir"`             // survives reboots; default /var/lib/tidemark
 	RunDir      string              `json:"runDir"`               // tmpfs; default /run/tidemark
-	Repository  Repository          `json:"repository"`            // where the fleet repository is
-	Images      []ImageRule         `json:"images"`                // which signers are trusted for which images; none = no image runs
-	Registries  map[string]Registry `json:"registries,omitempty"`  // by host[:port], where the defaults do not do
+	Repository  Repository          `json:"repository"`           // where the fleet repository is
+	Images      []ImageRule         `json:"images"`               // which signers are trusted for which images; none = no image runs
+	Registries  map[string]Registry `json:"registries,omitempty"` // by host[:port], where the defaults do not do
 	HostMounts  []string            `json:"hostMounts,omitempty"` // host paths, and all below them, that a module may mount
 	HostNetwork []string            `json:"hostNetwork"`          // modules that may use the host's network; "*" is all
 	Containerd  ContainerdConfig    `json:"containerd"`
@@ -19,15 +19,15 @@ type AgentConfig struct {
 
 // Repository says where definitions come from and what is accepted from there.
 type Repository struct {
-	URL            string   `json:"url"`                       // https://, ssh://, user@host:path, or an absolute path
-	Branch         string   `json:"branch"`                    // default main
-	Path           string   `json:"path,omitempty"`            // the device's directory; default: found by name
-	Poll           Duration `json:"poll"`                      // between two looks, with jitter; default 1m
-	Verify         string   `json:"verify"`                    // VerifySigned or VerifyOff; no default
+	URL            string   `json:"url"`                      // https://, ssh://, user@host:path, or an absolute path
+	Branch         string   `json:"branch"`                   // default main
+	Path           string   `json:"path,omitempty"`           // the device's directory; default: found by name
+	Poll           Duration `json:"poll"`                     // between two looks, with jitter; default 1m
+	Verify         string   `json:"verify"`                   // VerifySigned or VerifyOff; no default
 	AllowedSigners string   `json:"allowedSigners,omitempty"` // file in ssh-keygen's ALLOWED SIGNERS format
 	TokenFile      string   `json:"tokenFile,omitempty"`      // HTTPS: "token" or "user:password"
 	CAFile         string   `json:"caFile,omitempty"`         // HTTPS: PEM certificates in place of the system's
-	SSHKeyFile     string   `json:"sshKeyFile,omitempty"`    // SSH: private key
+	SSHKeyFile     string   `json:"sshKeyFile,omitempty"`     // SSH: private key
 	KnownHostsFile string   `json:"knownHostsFile,omitempty"`
 }
 
@@ -69,7 +69,7 @@ type LeafConfig struct {
 // OutboxConfig bounds what waits for the hub.
 type OutboxConfig struct {
 	MaxBytes Bytes    `json:"maxBytes"` // on disk; default 256Mi
-	TTL      Duration `json:"ttl"`       // default 2h
+	TTL      Duration `json:"ttl"`      // default 2h
 }
 
 // HubLink says where the hub is.
@@ -83,7 +83,7 @@ type HubConfig struct {
 	StateDir   string         `json:"stateDir"`
 	Repository Repository     `json:"repository"`
 	Listen     string         `json:"listen"`             // clients; default 127.0.0.1:4223
-	LeafListen string         `json:"leafListen"`        // devices; default 0.0.0.0:7422
+	LeafListen string         `json:"leafListen"`         // devices; default 0.0.0.0:7422
 	TLS        *TLSFiles      `json:"tls,omitempty"`      // for LeafListen
 	External   *ExternalNATS  `json:"external,omitempty"` // use this server or cluster in place of the embedded one
 	Streams    HubStreamsSpec `json:"streams"`
@@ -105,5 +105,5 @@ type ExternalNATS struct {
 // HubStreamsSpec bounds the hub's storage.
 type HubStreamsSpec struct {
 	MaxBytes Bytes `json:"maxBytes"` // messages of all devices; default 1Gi
-	Replicas int   `json:"replicas"`  // default 1
+	Replicas int   `json:"replicas"` // default 1
 }

@@ -10,17 +10,17 @@ import (
 type Module struct {
 	Name      string                `json:"name"`
 	Image     Image                 `json:"image"`
-	Status    string                `json:"status"`               // StatusRunning or StatusStopped
-	Args      []string              `json:"args,omitempty"`       // replaces the image's command (CMD); the entry point stays
-	Env       map[string]string     `json:"env,omitempty"`        // added to, and stronger than, the image's
-	User      string                `json:"user,omitempty"`       // "uid" or "uid:gid", numeric; empty takes the image's
-	Restart   Restart               `json:"restart"`              // when it ends by itself
-	Stop      Stop                  `json:"stop"`                 // when we end it
-	Limits    Limits                `json:"limits"`               // cgroup limits
-	Mounts    map[string]Mount      `json:"mounts,omitempty"`     // by absolute path in the container
-	Network   string                `json:"network"`              // NetworkNone or NetworkHost
+	Status    string                `json:"status"`              // StatusRunning or StatusStopped
+	Args      []string              `json:"args,omitempty"`      // replaces the image's command (CMD); the entry point stays
+	Env       map[string]string     `json:"env,omitempty"`       // added to, and stronger than, the image's
+	User      string                `json:"user,omitempty"`      // "uid" or "uid:gid", numeric; empty takes the image's
+	Restart   Restart               `json:"restart"`             // when it ends by itself
+	Stop      Stop                  `json:"stop"`                // when we end it
+	Limits    Limits                `json:"limits"`              // cgroup limits
+	Mounts    map[string]Mount      `json:"mounts,omitempty"`    // by absolute path in the container
+	Network   string                `json:"network"`             // NetworkNone or NetworkHost
 	DependsOn map[string]Dependency `json:"dependsOn,omitempty"` // by module name
-	Twin      TwinSpec              `json:"twin,omitzero"`        // the module twin
+	Twin      TwinSpec              `json:"twin,omitzero"`       // the module twin
 }
 
 // What Module.Status, Module.Network and Restart.Policy may say. The words of

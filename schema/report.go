@@ -18,7 +18,7 @@ type Report struct {
 // AgentInfo describes the agent itself.
 type AgentInfo struct {
 	Version       string `json:"version"`
-	Platform      string `json:"platform"`       // "linux/arm64"
+	Platform      string `json:"platform"`      // "linux/arm64"
 	VerifyCommits string `json:"verifyCommits"` // "signed" or "off"
 }
 
