@@ -1,5 +1,7 @@
 package twin
 
+import "strings"
+
 // Prefix is the subject prefix that is the scope of an identity: of the device
 // when module is empty, of the module otherwise. One API serves both below it:
 //
@@ -30,3 +32,24 @@ const FleetMoved = "fleet.moved"
 
 // Up is the prefix of everything that a device sends to the hub.
 func Up(device string) string { return "up." + device }
+
+// Inbox is the prefix of the reply subjects of an identity, without the final
+// dot. A module may subscribe only below its own, so every client that makes
+// requests has to be told it (in nats.go: nats.CustomInboxPrefix):
+//
+//	_INBOX.devices.<device>.modules.<module>   of a module: _INBOX. and its Prefix
+//	_INBOX.<device>                            of the device
+func Inbox(device, module string) string {
+	if module == "" {
+		return "_INBOX." + device
+	}
+	return "_INBOX." + Prefix(device, module)
+}
+
+// MayAnswer reports whether an answer to a module's request may go to reply:
+// only below the module's own inbox. Whoever answers modules has to ask,
+// because the answer is published with the answerer's permissions, and a module
+// that names another's subject as its reply would speak there in our name.
+func MayAnswer(device, module, reply string) bool {
+	return strings.HasPrefix(reply, Inbox(device, module)+".")
+}
