@@ -12,7 +12,8 @@ import (
 type Source interface {
 	// Fetch returns the newest acceptable commit and its tree. An error leaves
 	// what was accepted before as it is; a *schema.RefusedError names a commit that
-	// was looked at and not accepted.
+	// was looked at and not accepted. The tree stays readable while later
+	// commits are fetched.
 	Fetch(ctx context.Context) (schema.Revision, fs.FS, error)
 }
 
@@ -42,6 +43,9 @@ type Runtime interface {
 	Restart(ctx context.Context, id string, restarts int) error
 	// Remove ends the container as its Stop says, and deletes it.
 	Remove(ctx context.Context, id string) error
+	// Prune deletes from the disk every image but those of keep. It never runs
+	// beside a Pull.
+	Prune(ctx context.Context, keep []schema.Image) error
 }
 
 // Reporter is the device's twin, and the twins of its modules.
