@@ -46,11 +46,20 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
+// below puts the error under one more member.
+func (e *Error) below(key string) *Error {
+	path := clip(key)
+	if e.Path != "" {
+		path += "." + e.Path
+	}
+	return &Error{Code: e.Code, Path: path, Message: e.Message}
+}
+
 // ReadAnswer reads an answer from the wire. The error is the answer's own
 // *Error, or says that it is no answer.
 func ReadAnswer(data []byte) (Answer, error) {
 	var a Answer
-	if len(data) > maxDocument {
+	if len(data) > MaxDocument {
 		return Answer{}, fmt.Errorf("read answer: %d bytes are more than an answer has", len(data))
 	}
 	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&a); err != nil {
