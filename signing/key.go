@@ -1,0 +1,120 @@
+package signing
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
+	"github.com/sigstore/sigstore/pkg/signature"
+)
+
+// maxKeyFile bounds a file with a public key; RSA-4096 takes 800 bytes.
+const maxKeyFile = 16 << 10
+
+// key is one trusted public key.
+type key struct {
+	signer string // as evidence shows it: "key sha256:<hex of the DER form's hash>"
+	// Ways to verify. Signers disagree on the hash that belongs to a curve
+	// larger than P-256: sigstore's registry of algorithms takes the curve's
+	// size, cosign takes SHA-256.
+	plain   []signature.Verifier
+	bundles []*verify.Verifier
+}
+
+// loadKey reads a PEM public key as cosign writes it.
+func loadKey(file string) (*key, error) {
+	data, err := readBounded(file, maxKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	k, err := parseKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("key %s: %w", file, err)
+	}
+	return k, nil
+}
+
+func parseKey(data []byte) (*key, error) {
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil:
+		return nil, errors.New("no PEM public key in it: want the cosign.pub that belongs to the signer")
+	case strings.Contains(block.Type, "PRIVATE KEY"):
+		return nil, errors.New("this is a private key, which must not be on a device: want the public one (cosign.pub)")
+	case block.Type != "PUBLIC KEY":
+		return nil, fmt.Errorf("PEM block %q: want PUBLIC KEY", block.Type)
+	case len(bytes.TrimSpace(rest)) > 0:
+		return nil, errors.New("more than one PEM block: one file holds one key; list several files")
+	}
+	pub, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if err := cryptoutils.ValidatePubKey(pub); err != nil {
+		return nil, err
+	}
+	return newKey(pub, block.Bytes)
+}
+
+func newKey(pub crypto.PublicKey, der []byte) (*key, error) {
+	sum := sha256.Sum256(der)
+	k := &key{signer: "key sha256:" + hex.EncodeToString(sum[:])}
+	standard, err := signature.LoadDefaultVerifier(pub)
+	if err != nil {
+		return nil, err
+	}
+	k.plain = append(k.plain, standard)
+	if ec, ok := pub.(*ecdsa.PublicKey); ok && ec.Curve.Params().BitSize > 256 {
+		v, err := signature.LoadECDSAVerifier(ec, crypto.SHA256)
+		if err != nil {
+			return nil, err
+		}
+		k.plain = append(k.plain, v)
+	}
+	for _, v := range k.plain {
+		b, err := bundleVerifier(v)
+		if err != nil {
+			return nil, err
+		}
+		k.bundles = append(k.bundles, b)
+	}
+	return k, nil
+}
+
+// bundleVerifier trusts this one key and nothing else: no certificate
+// authority, no log, no timestamps. The hint in a bundle chooses nothing.
+func bundleVerifier(v signature.Verifier) (*verify.Verifier, error) {
+	only := root.NewExpiringKey(v, time.Time{}, time.Time{})
+	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return only, nil })
+	return verify.NewVerifier(material, verify.WithNoObserverTimestamps())
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(file string, limit int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("read %s: larger than %d bytes", file, limit)
+	}
+	return data, nil
+}
