@@ -1,0 +1,57 @@
+# Tidemark's own commands. `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
+TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck
+
+.PHONY: help build test unit check lint vuln cross demo bench tools clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build/tidemark for this machine
+	@mkdir -p build
+	$(GOBUILD) -o build/tidemark ./cmd/tidemark
+
+test: tools build check cross unit demo ## everything: checks, cross builds, all tests with -race, the demo
+
+check: lint vuln ## gofmt, vet, staticcheck, govulncheck
+
+lint:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	go vet -p 2 ./...
+	$$(tools/get staticcheck) ./...
+
+# The vulnerability database is on the Internet; where it cannot be reached
+# there is nothing to check against, which is said and is no failure.
+vuln:
+	@out=$$($$(tools/get govulncheck) ./... 2>&1) && { echo "$$out" | tail -n 3; exit 0; }; \
+	if grep -qE 'vuln\.go\.dev|no such host|dial tcp|fetching vulnerabilities' <<<"$$out"; \
+	then echo "govulncheck: its database cannot be reached from here: not checked"; \
+	else echo "$$out"; exit 1; fi
+
+cross: ## build for every platform that is released, into build/
+	@mkdir -p build
+	GOOS=linux GOARCH=amd64 $(GOBUILD) -o build/tidemark-linux-amd64 ./cmd/tidemark
+	GOOS=linux GOARCH=arm64 $(GOBUILD) -o build/tidemark-linux-arm64 ./cmd/tidemark
+	GOOS=linux GOARCH=arm GOARM=7 $(GOBUILD) -o build/tidemark-linux-armv7 ./cmd/tidemark
+	@ls -l build/tidemark-linux-* | awk '{ printf "%-32s %6.1f MB\n", $$9, $$5/1e6 }'
+
+unit: tools ## all Go tests with -race, on real containerd, registries, Git and NATS
+	go test -p 2 -race -timeout 15m ./...
+
+demo: build ## the quickstart's story, played and checked
+	examples/quickstart/play
+
+bench: build tools ## the table of figures; ONLY=<regexp> runs a part
+	go run ./internal/bench -only '$(ONLY)'
+
+tools: ## what the tests use, into a private cache
+	@tools/get $(TOOLS) >/dev/null
+
+clean:
+	rm -rf build

@@ -1,0 +1,141 @@
+// Package layout holds the architecture as a test: which package may import
+// which. ARCHITECTURE.md has the same table for people.
+package layout
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tidemark-edge/tidemark/"
+
+// rooms lists every package folder with the packages of ours that it may
+// import. What is not listed may not exist; a folder ending in /… stands for
+// all below it.
+var rooms = map[string][]string{
+	"schema":               {},
+	"signing":              {"schema", "signing/…"},
+	"signing/…":            {"schema", "signing", "signing/…"},
+	"twin":                 {},
+	"twin/leaf":            {"schema", "twin"},
+	"twin/outbox":          {"schema", "twin"},
+	"containerd":           {"schema", "signing"},
+	"reconciler":           {"schema", "signing", "twin"},
+	"reconciler/gitsource": {"schema", "signing"},
+	"reconciler/…":         {"schema", "signing", "reconciler", "reconciler/…"},
+	"hub":                  {"schema", "signing", "twin", "reconciler/gitsource"},
+	"cmd/tidemark":         {"schema", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "reconciler", "reconciler/gitsource", "hub"},
+	"examples/…":           {"twin"},
+	"internal/harness":     {"schema"},
+	"internal/layout":      {},
+	"internal/bench":       {"…"},
+}
+
+// heavy names, for each large dependency, the only rooms that may import it.
+var heavy = map[string][]string{
+	"cuelang.org/go":                         {"schema"},
+	"github.com/sigstore/":                   {"signing", "signing/…", "examples/…"},
+	"github.com/google/go-containerregistry": {"signing", "signing/…", "examples/…", "internal/harness"},
+	"github.com/nats-io/nats-server":         {"twin/leaf", "hub"},
+	"github.com/nats-io/nats.go":             {"twin", "twin/leaf", "twin/outbox", "hub", "cmd/tidemark", "examples/…", "internal/bench"},
+	"github.com/containerd/":                 {"containerd"},
+	"github.com/opencontainers/":             {"containerd"},
+	"github.com/vishvananda/netlink":         {"containerd"},
+	"github.com/go-git/":                     {"reconciler/gitsource"},
+	"github.com/spf13/":                      {"cmd/tidemark"},
+}
+
+// TestImportDirection parses every source file that is not a test.
+func TestImportDirection(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if n := d.Name(); n == ".git" || n == "build" || n == "testdata" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		files++
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		checkFile(t, filepath.ToSlash(filepath.Dir(rel)), path)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 20 {
+		t.Fatalf("saw %d source files: is the root right?", files)
+	}
+}
+
+// checkFile reports each import of the file at path that its room may not have.
+func checkFile(t *testing.T, room, path string) {
+	t.Helper()
+	allowed, ok := lookUp(room)
+	if !ok {
+		t.Errorf("%s: there is no room %q in the plan: put the file where it belongs, or redraw the plan", path, room)
+		return
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, spec := range file.Imports {
+		imported, _ := strconv.Unquote(spec.Path.Value)
+		if ours, ok := strings.CutPrefix(imported, module); ok && !matches(allowed, ours) {
+			t.Errorf("%s: %s may not import %s", path, room, ours)
+		}
+		for prefix, only := range heavy {
+			if strings.HasPrefix(imported, prefix) && !matches(only, room) {
+				t.Errorf("%s: %s is for %s only", path, imported, strings.Join(only, ", "))
+			}
+		}
+	}
+}
+
+// lookUp finds what room may import: its own line, or that of the nearest /….
+func lookUp(room string) ([]string, bool) {
+	if allowed, ok := rooms[room]; ok {
+		return allowed, true
+	}
+	for up := room; strings.Contains(up, "/"); {
+		up = up[:strings.LastIndex(up, "/")]
+		if allowed, ok := rooms[up+"/…"]; ok {
+			return allowed, true
+		}
+	}
+	return nil, false
+}
+
+// matches reports whether the list names the package, by itself or by a /….
+func matches(list []string, pkg string) bool {
+	return slices.ContainsFunc(list, func(entry string) bool {
+		prefix, below := strings.CutSuffix(entry, "…")
+		return entry == pkg || below && strings.HasPrefix(pkg, prefix)
+	})
+}
+
+// TestNoGoFilesInTheRoot keeps the first page of the repository for people.
+func TestNoGoFilesInTheRoot(t *testing.T) {
+	found, err := filepath.Glob(filepath.Join("..", "..", "*.go"))
+	if err != nil || len(found) > 0 {
+		t.Fatalf("%v %v", found, err)
+	}
+}
