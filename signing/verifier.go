@@ -31,6 +31,7 @@ type Verifier struct {
 	registries map[string]*registry // those that the configuration names
 	transport  *http.Transport      // for all but those with their own certificates
 	store      *evidence.Store
+	memory     memory
 }
 
 // New loads the keys of rules and the certificates of registries, which are
@@ -70,13 +71,19 @@ func (v *Verifier) Verify(ctx context.Context, image schema.Image) (Verified, er
 	if _, err := schema.ParseImage(string(image)); err != nil {
 		return Verified{}, &RefusedError{Image: image, Reason: err.Error()}
 	}
+	stamp := v.store.Stamp(image.Digest())
+	if proof, ok := v.memory.recall(image, stamp); ok {
+		return proof, nil
+	}
 	r := v.ruleFor(image)
 	if r == nil {
 		return Verified{}, &RefusedError{Image: image, Reason: v.noRule(image)}
 	}
 	kept, signer, stored := v.stored(r, image)
 	if stored == nil {
-		return accepted(image, r, signer, kept), nil
+		proof := accepted(image, r, signer, kept)
+		v.memory.keep(proof, stamp)
+		return proof, nil
 	}
 	found, signer, err := v.ask(ctx, r, image, stored)
 	if err != nil {

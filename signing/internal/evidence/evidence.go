@@ -82,6 +82,21 @@ func (s *Store) Path(digest string) string {
 	return filepath.Join(s.Dir, strings.Replace(digest, ":", "-", 1)+".json")
 }
 
+// Stamp changes when a stored file is replaced, and is zero when there is none.
+type Stamp struct {
+	Size    int64
+	Changed time.Time
+}
+
+// Stamp looks at what is stored for digest without reading it.
+func (s *Store) Stamp(digest string) Stamp {
+	info, err := os.Stat(s.Path(digest))
+	if err != nil {
+		return Stamp{}
+	}
+	return Stamp{Size: info.Size(), Changed: info.ModTime()}
+}
+
 // Load returns what is stored for digest. The error is fs.ErrNotExist when
 // there is nothing, and a *BrokenError when there was something unusable.
 func (s *Store) Load(digest string) (Material, error) {
