@@ -1,0 +1,277 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+const (
+	fetchBytes    = 2 << 20   // read ahead from the disk, in bytes
+	uplinkBytes   = 512 << 10 // in one batch to the hub, unless one message is larger
+	resumeTimeout = 10 * time.Second
+	slowest       = 16 << 10 // bytes per second of the slowest link on which a batch is waited for
+	minPause      = 10 * time.Millisecond
+	maxPause      = 2 * time.Second // with the link known to be down, asking costs nothing but local work
+)
+
+// forwarder sends what waits to the hub, one batch at a time. It is the
+// effects around a cursor.
+type forwarder struct {
+	outbox *Outbox
+	cursor cursor
+	window []waiting            // read from the disk, not settled, in order
+	size   int                  // bytes in window
+	seen   uint64               // newest sequence that was ever in window
+	fetch  <-chan jetstream.Msg // of the read that is under way; nil when none is
+	failed func() error         // why it ended
+	count  int                  // most messages in the next batch; smaller after failures
+	pause  time.Duration        // before the next try; 0 after success
+}
+
+// waiting is one message of the window.
+type waiting struct {
+	entry
+	record record
+	msg    jetstream.Msg
+}
+
+func (f *forwarder) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		kicked := f.outbox.kick.next()
+		if err := f.step(ctx); err != nil && ctx.Err() == nil {
+			f.cursor.doubt()
+			f.outbox.state.failed(err)
+			f.wait(ctx, kicked)
+		}
+	}
+}
+
+// step sends one batch, or asks the hub where to go on.
+func (f *forwarder) step(ctx context.Context) error {
+	if err := f.fill(ctx); err != nil {
+		return err
+	}
+	if !f.cursor.sure {
+		if err := f.resume(ctx); err != nil {
+			return err
+		}
+	}
+	batch := f.cursor.next(f.entries(), f.count, uplinkBytes)
+	if len(batch) == 0 {
+		return f.settle(ctx)
+	}
+	last, err := f.send(ctx, batch)
+	if err != nil {
+		f.learn(batch, err)
+		return fmt.Errorf("send %d messages to the hub: %w", len(batch), err)
+	}
+	f.cursor.accepted(batch, last)
+	f.count, f.pause = min(f.count*2, maxBatch), 0
+	f.outbox.state.settle(batch)
+	return f.settle(ctx)
+}
+
+// fill reads on from the disk: it waits when nothing is at hand, and takes no
+// more than what is there otherwise.
+func (f *forwarder) fill(ctx context.Context) error {
+	for len(f.window) < maxBatch && f.size < uplinkBytes {
+		if f.fetch == nil {
+			b, err := f.outbox.queue.consumer.FetchBytes(fetchBytes, jetstream.FetchContext(ctx))
+			if err != nil {
+				return fmt.Errorf("read the outbox: %w", err)
+			}
+			f.fetch, f.failed = b.Messages(), b.Error
+		}
+		m, ended, err := f.take(ctx)
+		if err != nil {
+			return err
+		}
+		if m == nil && !ended {
+			return nil
+		}
+		if m != nil {
+			f.push(m)
+		}
+	}
+	return nil
+}
+
+// take takes one message of the read that is under way; nil when there is none
+// at hand, or when the read has ended.
+func (f *forwarder) take(ctx context.Context) (m jetstream.Msg, ended bool, err error) {
+	var ok bool
+	if len(f.window) > 0 {
+		select {
+		case m, ok = <-f.fetch:
+		default:
+			return nil, false, nil
+		}
+	} else {
+		select {
+		case m, ok = <-f.fetch:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+	if ok {
+		return m, false, nil
+	}
+	err = f.failed()
+	f.fetch = nil
+	if errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrMaxBytesExceeded) {
+		err = nil
+	}
+	return nil, true, err
+}
+
+func (f *forwarder) push(m jetstream.Msg) {
+	meta, err := m.Metadata()
+	if err != nil || meta.Sequence.Stream <= f.seen {
+		return // delivered again: it is in the window, or settled
+	}
+	w := waiting{entry: entry{seq: meta.Sequence.Stream, size: len(m.Data())}, msg: m}
+	if w.record, err = readRecord(m.Subject(), m.Headers()); err != nil {
+		w.drop = twin.DroppedDamaged
+		f.outbox.config.Warn(fmt.Errorf("message %d of the outbox is dropped: %w", w.seq, err))
+	}
+	f.window, f.size, f.seen = append(f.window, w), f.size+w.size, w.seq
+}
+
+// entries is the front of the window, as the cursor sees it.
+func (f *forwarder) entries() []entry {
+	out := make([]entry, min(len(f.window), maxBatch))
+	for i := range out {
+		w := &f.window[i]
+		if w.drop == "" && f.outbox.clock.age(w.record.stored) > f.outbox.config.TTL {
+			w.drop = twin.DroppedTTL
+		}
+		out[i] = w.entry
+	}
+	return out
+}
+
+// resume asks the hub how far it holds this device.
+func (f *forwarder) resume(ctx context.Context) error {
+	ctx, cancel := f.outbox.kick.within(ctx, resumeTimeout)
+	defer cancel()
+	answer, err := f.outbox.hub.RequestWithContext(ctx, twin.UpResume(f.outbox.config.Device), nil)
+	if err != nil {
+		return fmt.Errorf("ask the hub where to resume: %w", err)
+	}
+	r, err := twin.ReadResume(answer.Data)
+	if err != nil {
+		return fmt.Errorf("ask the hub where to resume: %w", err)
+	}
+	err = f.cursor.resumed(r, max(f.seen, f.outbox.state.top()))
+	if errors.Is(err, errBehind) {
+		f.outbox.config.Warn(fmt.Errorf("%w (%d of epoch %s): starting a new epoch", err, r.Seq, r.Epoch))
+		if err := f.outbox.queue.restart(ctx); err != nil {
+			return err
+		}
+		f.cursor.epoch = f.outbox.queue.epoch
+		err = f.cursor.resumed(r, f.seen)
+	}
+	f.outbox.state.resumed(f.cursor.epoch, f.cursor.settled)
+	return err
+}
+
+// send publishes a batch under the cursor's condition.
+func (f *forwarder) send(ctx context.Context, batch []span) (last uint64, err error) {
+	msgs, size, at := make([]*nats.Msg, len(batch)), 0, 0
+	for i, b := range batch {
+		if b.reason != "" {
+			msgs[i], err = droppedMessage(f.outbox.config.Device, f.cursor.epoch, b)
+			if err != nil {
+				return 0, err
+			}
+			continue
+		}
+		for f.window[at].seq != b.from {
+			at++
+		}
+		w := f.window[at]
+		msgs[i] = uplinked(f.outbox.config.Device, f.cursor.epoch, w.seq, w.record, w.msg.Headers(), w.msg.Data())
+		size += w.size
+	}
+	h := msgs[0].Header
+	h[headerExpectLast] = []string{strconv.FormatUint(f.cursor.last, 10)}
+	h[headerExpectFilter] = []string{twin.Up(f.outbox.config.Device) + ".>"}
+	ctx, cancel := f.outbox.kick.within(ctx, 5*time.Second+time.Duration(size/slowest)*time.Second)
+	defer cancel()
+	return publish(ctx, f.outbox.hub, msgs)
+}
+
+func droppedMessage(device, epoch string, b span) (*nats.Msg, error) {
+	data, err := json.Marshal(twin.Dropped{Epoch: epoch, From: b.from, To: b.to, Reason: b.reason})
+	if err != nil {
+		return nil, err
+	}
+	return &nats.Msg{Subject: twin.UpDropped(device), Data: data, Header: nats.Header{
+		twin.HeaderEpoch: {epoch},
+		twin.HeaderSeq:   {strconv.FormatUint(b.to, 10)},
+		twin.HeaderTime:  {time.Now().UTC().Format(time.RFC3339Nano)},
+	}}, nil
+}
+
+// learn draws what follows from a refusal: smaller batches, and in the end the
+// one message that the hub's stream never takes.
+func (f *forwarder) learn(batch []span, err error) {
+	var api *jetstream.APIError
+	refused := errors.As(err, &api)
+	if refused && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || errors.Is(err, nats.ErrNoResponders) {
+		return
+	}
+	f.count = max(1, f.count/2)
+	if !refused || len(batch) != 1 || batch[0].reason != "" {
+		return
+	}
+	switch api.ErrorCode {
+	case 10054, 10097: // message, header larger than the stream takes
+		for i := range f.window {
+			if f.window[i].seq == batch[0].from {
+				f.window[i].drop = twin.DroppedRefused
+			}
+		}
+	}
+}
+
+// settle lets go of what the hub has.
+func (f *forwarder) settle(ctx context.Context) error {
+	n := 0
+	for n < len(f.window) && f.window[n].seq <= f.cursor.settled {
+		f.size -= f.window[n].size
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	err := f.window[n-1].msg.Ack()
+	f.window = append([]waiting(nil), f.window[n:]...)
+	if err != nil {
+		return fmt.Errorf("settle: %w", err)
+	}
+	return f.outbox.queue.remove(ctx, f.cursor.settled)
+}
+
+// wait waits before the next try: longer each time, not at all when kicked.
+func (f *forwarder) wait(ctx context.Context, kicked <-chan struct{}) {
+	f.pause = min(max(f.pause*2, minPause), maxPause)
+	t := time.NewTimer(f.pause/2 + rand.N(f.pause/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-kicked:
+		f.pause = 0
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,151 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// Twins are the twins of the device, as twin/leaf keeps them.
+type Twins interface {
+	// Documents returns all of them; the values are not modified.
+	Documents() []twin.Document
+	// Changed holds a value when a document changed since the last receive.
+	Changed() <-chan struct{}
+	// Raise lifts the versions of a twin to at least these.
+	Raise(ctx context.Context, module string, desired, reported uint64) error
+}
+
+const (
+	twinTimeout = 30 * time.Second       // for the hub's answer to one document
+	twinGather  = 100 * time.Millisecond // between two looks at the documents: changes in between are one
+)
+
+// uplink keeps the hub's copy of the twins at the newest document. It sends a
+// document when its versions are not those that the hub confirmed, and all of
+// them when the link came up, because the hub may have been restored from an
+// older copy.
+//
+// A module that is no longer declared keeps its last document at the hub, so
+// that its versions go on where they were when it is declared again. Which
+// modules are declared, the device's own twin says.
+type uplink struct {
+	outbox    *Outbox
+	twins     Twins
+	confirmed map[string]versions // by module; the device's own under ""
+}
+
+type versions struct{ desired, reported uint64 }
+
+func (u *uplink) run(ctx context.Context) {
+	pause := time.Duration(0)
+	kicked := u.outbox.kick.next()
+	for ctx.Err() == nil {
+		again, err := u.sendAll(ctx)
+		var timer <-chan time.Time
+		changed := u.twins.Changed()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			u.outbox.state.failed(err)
+			pause = min(max(pause*2, minPause), maxPause)
+			timer, changed = time.After(pause/2+rand.N(pause/2+1)), nil
+		case again:
+			timer, changed = time.After(twinGather), nil
+		default:
+			pause = 0
+		}
+		select {
+		case <-ctx.Done():
+		case <-timer:
+		case <-changed:
+			sleep(ctx, twinGather, u.outbox.kick.next())
+		case <-kicked:
+			pause, u.confirmed = 0, nil
+			kicked = u.outbox.kick.next()
+		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration, cut <-chan struct{}) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-cut:
+	case <-ctx.Done():
+	}
+}
+
+// sendAll sends every document that the hub has not confirmed. again says that
+// versions were raised, so that there is something new to send.
+func (u *uplink) sendAll(ctx context.Context) (again bool, err error) {
+	if u.confirmed == nil {
+		u.confirmed = map[string]versions{}
+	}
+	for _, d := range u.twins.Documents() {
+		v := versions{d.Properties.Desired.Version, d.Properties.Reported.Version}
+		if u.confirmed[d.Module] == v {
+			continue
+		}
+		raised, err := u.send(ctx, d, v)
+		if err != nil {
+			return again, fmt.Errorf("send the twin of %s: %w", describe(d), err)
+		}
+		again = again || raised
+	}
+	return again, nil
+}
+
+func (u *uplink) send(ctx context.Context, d twin.Document, v versions) (raised bool, err error) {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return false, err
+	}
+	limit, cancel := u.outbox.kick.within(ctx, twinTimeout)
+	defer cancel()
+	answer, err := u.outbox.hub.RequestWithContext(limit, twin.UpTwin(d.Device), body)
+	if err != nil {
+		return false, err
+	}
+	r, err := twin.ReadReceipt(answer.Data)
+	var refusal *twin.Error
+	if errors.As(err, &refusal) && refusal.Code < 500 {
+		// It will not take this document, however often: say so, wait for the next.
+		u.outbox.config.Warn(fmt.Errorf("the hub refuses the twin of %s: %w", describe(d), err))
+		u.confirmed[d.Module] = v
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if r.Stored {
+		u.confirmed[d.Module] = v
+		return false, nil
+	}
+	return true, u.raise(ctx, d.Module, v, r)
+}
+
+// raise goes above what the hub holds: this device is the one that knows, but a
+// version that was used never names another document.
+func (u *uplink) raise(ctx context.Context, module string, v versions, r twin.Receipt) error {
+	desired, reported := v.desired, v.reported
+	if desired <= r.Desired {
+		desired = r.Desired + 1
+	}
+	if reported <= r.Reported {
+		reported = r.Reported + 1
+	}
+	return u.twins.Raise(ctx, module, desired, reported)
+}
+
+func describe(d twin.Document) string {
+	if d.Module == "" {
+		return "device " + d.Device
+	}
+	return "module " + d.Module
+}
