@@ -18,7 +18,9 @@ type Source interface {
 }
 
 // Renderer turns a commit's tree into what one device shall run. The tree is
-// of untrusted size: an implementation bounds memory and time.
+// of untrusted size: an implementation bounds memory and time. Its error refuses
+// the commit, unless it wraps a syscall.Errno: then the device is at fault, not
+// the definition, and it is asked again.
 type Renderer interface {
 	Render(ctx context.Context, tree fs.FS, device string) (schema.Desired, error)
 }

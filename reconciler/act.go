@@ -1,0 +1,86 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// A runtime that hangs costs a try, not the module. A module may have an hour to
+// stop.
+const (
+	startTimeout  = 2 * time.Minute
+	removeTimeout = time.Hour + 15*time.Minute
+)
+
+// act begins every action of the plan that does not wait.
+func (r *Reconciler) act(ctx context.Context, plan Plan) {
+	target := r.state.Target
+	for _, a := range plan {
+		if a.Verb == Wait {
+			continue
+		}
+		r.mu.Lock()
+		r.busy[a.subject()] = a.Verb
+		r.mu.Unlock()
+		r.work.Go(func() { r.do(ctx, target, a) })
+	}
+}
+
+// do does one action, takes down what came of it, and calls for the next pass.
+func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
+	began := time.Now()
+	err := r.perform(ctx, target, a)
+	now := time.Now()
+	r.mu.Lock()
+	delete(r.busy, a.subject())
+	if target.Revision == r.state.Target.Revision && ctx.Err() == nil {
+		r.failures.record(a, err, now)
+	}
+	r.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	r.logAction(a, err, now.Sub(began))
+	if err != nil && a.Verb == Start {
+		module, _ := target.Module(a.Module)
+		r.doubt(module.Image)
+	}
+	r.look.now()
+}
+
+// perform is the action as the runtime's verb.
+func (r *Reconciler) perform(ctx context.Context, target schema.Desired, a Action) error {
+	timeout := startTimeout
+	if a.Verb == Remove {
+		timeout = removeTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	switch a.Verb {
+	case Remove:
+		return r.Runtime.Remove(ctx, a.Container)
+	case Restart:
+		return r.Runtime.Restart(ctx, a.Container, a.Restarts)
+	}
+	module, ok := target.Module(a.Module)
+	if !ok {
+		return fmt.Errorf("start %s: not in revision %s", a.Module, target.Revision.Short())
+	}
+	return r.Runtime.Start(ctx, module, target.Revision.Commit, r.proof(module.Image))
+}
+
+// logAction is the one line for an action. One that fails again for the same
+// reason has none.
+func (r *Reconciler) logAction(a Action, err error, took time.Duration) {
+	topic := a.Verb + " " + a.subject()
+	log := r.Log.With("module", a.Module, "container", a.Container, "reason", a.Reason, "took", took.Round(time.Millisecond))
+	if err == nil {
+		r.news.over(topic)
+		log.Info(a.Verb)
+	} else if r.news.is(topic, err.Error()) {
+		log.Warn(a.Verb, "error", err)
+	}
+}

@@ -1,0 +1,89 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// forever is longer than anybody waits.
+const forever = 365 * 24 * time.Hour
+
+// keeping sees to it that the images of the target and of last-good are verified
+// and on the disk, and that others do not stay there.
+func (r *Reconciler) keeping(ctx context.Context) {
+	for tries := 0; ctx.Err() == nil; {
+		err := r.stock(ctx)
+		if err == nil {
+			err = r.prune(ctx)
+		}
+		if err == nil {
+			tries = 0
+			pause(ctx, forever, &r.restock)
+		} else {
+			pause(ctx, Backoff(schema.Restart{}, tries), &r.restock)
+			tries++
+		}
+	}
+}
+
+// stock verifies and pulls what the target and last-good need. After a start
+// that is a look at the disk; when all is well it is nothing. A change of the
+// target cuts it short.
+func (r *Reconciler) stock(ctx context.Context) error {
+	within, leave := context.WithCancel(ctx)
+	defer leave()
+	r.mu.Lock()
+	r.leave = leave
+	images := imagesOf(r.state.Target, r.state.LastGood)
+	r.mu.Unlock()
+	err := each(within, images, func(ctx context.Context, image schema.Image) error {
+		if err := r.verify(ctx, image); err != nil {
+			return err
+		}
+		return r.pull(ctx, image)
+	})
+	if within.Err() == nil {
+		r.note(troubleImages, err)
+	}
+	return err
+}
+
+var errPulling = errors.New("images are being pulled")
+
+// prune deletes the images that neither the target nor last-good nor a candidate
+// needs, once the target is settled and good.
+func (r *Reconciler) prune(ctx context.Context) error {
+	if !r.store.TryLock() {
+		return errPulling
+	}
+	defer r.store.Unlock()
+	r.mu.Lock()
+	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted()
+	keep := imagesOf(r.state.Target, r.state.LastGood)
+	keep = append(keep, r.staging...)
+	if r.next != nil {
+		keep = append(keep, imagesOf(*r.next)...)
+	}
+	if !idle {
+		maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(keep, image) })
+	}
+	r.mu.Unlock()
+	if idle {
+		return nil
+	}
+	slices.Sort(keep)
+	err := r.Runtime.Prune(ctx, slices.Compact(keep))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	r.note(troublePrune, err)
+	r.mu.Lock()
+	r.pruned = err == nil
+	r.mu.Unlock()
+	return err
+}

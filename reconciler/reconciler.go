@@ -1,0 +1,163 @@
+// Package reconciler holds a device at the state that its fleet repository
+// declares. Two loops share one value, the target: what shall run.
+//
+// Supervision keeps the target running. It needs no network, and it never waits
+// for a deployment or for an action: a module that crashes is restarted while an
+// image downloads and while another module takes its time to stop. One pass:
+//
+//  1. Take over the revision that deployment has staged: it is the target now,
+//     on trial. Without a target touch nothing: a device that was never told
+//     what to run is not a device that shall run nothing.
+//  2. Observe all containers.
+//  3. Judge a target on trial. All modules that it changes ran for its gate: it
+//     becomes last-good. One of them failed: last-good, whole and from the disk,
+//     is the target again, and the commit is remembered as bad.
+//  4. Declare the target's twins and identities, for modules to find.
+//  5. Plan: compare target and observed (Diff); put off what lacks a verified
+//     image on the disk, waits for another action, or failed a moment ago.
+//  6. Act: begin what the plan says, at most one action per module. An action
+//     that ends calls for the next pass.
+//
+// Deployment stages the next target. It goes on fetching beside the staging, so
+// that a newer commit pre-empts an older one at any step:
+//
+//  1. Fetch the newest acceptable commit. Target, candidate or known as bad:
+//     that was all. Else drop the candidate, if any; this is the candidate.
+//  2. Render it for this device.
+//  3. Verify every image.
+//  4. Pull every image.
+//  5. Hand it to supervision, which replaces nothing before all this is done.
+//
+// A candidate that is refused stays refused until another commit comes or the
+// agent starts again. Everything else is tried again with a capped back-off;
+// nothing is given up.
+//
+// What supervision decided is on the disk before it is acted on (state.json).
+// After a start with no network the target and the images' signatures come from
+// there, and containers that run as declared are left alone.
+//
+// Diff and Judge are pure functions of what is desired, what is observed and the
+// time. An action is data, and the plan, the log and the report use its words.
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// Defaults.
+const (
+	DefaultPoll = time.Minute      // between two looks at the fleet repository
+	DefaultTick = 10 * time.Second // between two passes when nobody kicks
+)
+
+// Reconciler is the heart of an agent. Its exported fields are set before Run
+// and not changed after; all are required but those with a default.
+type Reconciler struct {
+	Device   string           // the device's name
+	StateDir string           // survives reboots; holds state.json, made when missing
+	Agent    schema.AgentInfo // shown in the report
+	Poll     time.Duration    // between two looks at the fleet repository, with jitter; default DefaultPoll
+	Log      *slog.Logger     // one line per action and per change; default slog.Default()
+
+	Source   Source
+	Renderer Renderer
+	Verifier Verifier
+	Runtime  Runtime
+	Reporter Reporter
+
+	look    kick // supervision: observe again
+	moved   kick // deployment: fetch now
+	restock kick // keeping: an image is missing, or no longer needed
+	changed kick // reporting: something that the report shows has changed
+	news    news
+
+	work  sync.WaitGroup // everything that Run started
+	store sync.RWMutex   // held for reading while pulling, for writing while pruning
+
+	mu       sync.Mutex        // guards what follows
+	state    state             // written by supervision only
+	unsaved  bool              // a decision of supervision is not on the disk yet
+	previous schema.Desired    // the target before, to explain what is replaced
+	next     *schema.Desired   // staged, for supervision to take over
+	staging  []schema.Image    // of the candidate
+	shelf    shelf             // what is known of images
+	sights   sights            // when containers were seen to start and exit
+	busy     map[string]string // verb of the action under way, by Action.subject
+	failures failures          // of actions
+	declared bool              // the Reporter has the target
+	settled  bool              // the target's containers are made and nothing else is there
+	pruned   bool              // since the target became last-good
+	leave    func()            // ends the work on images of an older target
+
+	// What only the report shows.
+	observed schema.Observed  // with the runtime's own times
+	plan     Plan             // of the latest pass
+	verdict  Verdict          // of the latest pass
+	progress string           // phase of the deployment under way; empty when there is none
+	refused  *schema.Refusal  // the newest commit, when it is not what runs
+	trouble  map[string]error // what keeps the device from its work now, by topic
+	phase    string           // as last logged
+}
+
+// Run holds the device at its declared state until ctx ends. Modules go on
+// running then. It returns an error only when it cannot begin.
+func (r *Reconciler) Run(ctx context.Context) error {
+	if err := schema.CheckName(r.Device); err != nil {
+		return fmt.Errorf("run reconciler: device: %w", err)
+	}
+	r.load()
+	r.work.Go(func() { r.supervision(ctx) })
+	r.work.Go(func() { r.deployment(ctx) })
+	r.work.Go(func() { r.keeping(ctx) })
+	r.work.Go(func() { r.reporting(ctx) })
+	r.work.Wait()
+	return nil
+}
+
+// Kick asks for a pass of supervision now: a container changed. Kicks collapse;
+// any goroutine may call it at any time.
+func (r *Reconciler) Kick() { r.look.now() }
+
+// Moved asks deployment to fetch now, and to try again at once what it waits to
+// try again: the fleet repository moved, or the link is back. Kicks collapse;
+// any goroutine may call it at any time.
+func (r *Reconciler) Moved() { r.moved.now() }
+
+// Preview is what would be done now if desired were the target. It touches
+// nothing.
+func (r *Reconciler) Preview(ctx context.Context, desired schema.Desired) (Plan, error) {
+	observed, err := r.Runtime.Observe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("preview: observe containers: %w", err)
+	}
+	r.mu.Lock()
+	known := r.state
+	r.mu.Unlock()
+	return Diff(desired, observed, time.Now()).Explain(desired, observed, known.Target, known.LastGood), nil
+}
+
+// load brings the reconciler to where it was before the agent ended.
+func (r *Reconciler) load() {
+	if r.Log == nil {
+		r.Log = slog.Default()
+	}
+	if r.Poll <= 0 {
+		r.Poll = DefaultPoll
+	}
+	state, err := loadState(r.StateDir, time.Now())
+	r.mu.Lock()
+	r.state, r.refused = state, state.Refused
+	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]string{}, failures{}
+	r.trouble, r.leave = map[string]error{}, func() {}
+	if !state.accepted() {
+		r.progress = schema.PhaseFetching
+	}
+	r.mu.Unlock()
+	r.note("state", err)
+}

@@ -1,0 +1,166 @@
+package reconciler
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// What the report's rhythm is. Many changes in a row, as in a boot, make one
+// report; one that could not be handed over is handed over later.
+const (
+	reportSpacing = 250 * time.Millisecond
+	reportAgain   = 10 * time.Second
+)
+
+// Report is what the agent says of the device now. Any goroutine may call it at
+// any time.
+func (r *Reconciler) Report() schema.Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	report := schema.Report{
+		Agent:             r.Agent,
+		Phase:             r.phaseNow(),
+		Revision:          r.state.Target.Revision,
+		LastGood:          r.state.LastGood.Revision,
+		LastDesiredStatus: r.status(),
+		Refused:           r.refused,
+	}
+	if len(r.state.Target.Modules) > 0 {
+		report.Modules = r.modules()
+	}
+	return report
+}
+
+// reporting hands the report over when it differs from the one before, and only
+// then: if handing it over leads to a kick, that is the end of it
+// (kubeedge#6269). A reporter that is slow delays nothing but reports.
+func (r *Reconciler) reporting(ctx context.Context) {
+	var last []byte
+	for ctx.Err() == nil {
+		pause(ctx, forever, &r.changed)
+		report := r.Report()
+		b, err := json.Marshal(report)
+		if err == nil && bytes.Equal(b, last) || ctx.Err() != nil {
+			continue
+		}
+		if err == nil {
+			err = r.Reporter.Report(ctx, report)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.note(troubleReport, err)
+		if err == nil {
+			last = b
+			pause(ctx, reportSpacing, &kick{})
+		} else {
+			pause(ctx, reportAgain, &kick{})
+			r.changed.now()
+		}
+	}
+}
+
+// status is the outcome of the newest definition that the device saw, in the
+// order of what a person must know first. The caller holds r.mu.
+func (r *Reconciler) status() schema.Status {
+	if r.refused != nil {
+		code := schema.CodeBadConfig
+		if r.refused.Phase == schema.PhaseGating {
+			code = schema.CodeFailed
+		}
+		return schema.Status{Code: code, Description: r.refused.Reason}
+	}
+	if r.state.Trial && r.verdict.State == Failed {
+		return schema.Status{Code: schema.CodeFailed, Description: r.verdict.Worst().String()}
+	}
+	for _, topic := range []string{troubleRuntime, troubleState, troubleTwin} {
+		if err := r.trouble[topic]; err != nil && (r.state.accepted() || topic != troubleState) {
+			return schema.Status{Code: schema.CodeFailed, Description: err.Error()}
+		}
+	}
+	for _, topic := range []string{troubleStaging, troubleImages, troubleSource} {
+		if err := r.trouble[topic]; err != nil {
+			code := schema.CodeOffline
+			if _, refused := errors.AsType[*signing.RefusedError](err); refused {
+				code = schema.CodeBadConfig
+			}
+			return schema.Status{Code: code, Description: err.Error()}
+		}
+	}
+	if !r.state.accepted() {
+		empty := schema.Status{Code: schema.CodeEmpty, Description: "no revision was accepted yet"}
+		if err := r.trouble[troubleState]; err != nil {
+			empty.Description = err.Error()
+		}
+		return empty
+	}
+	return schema.Status{Code: schema.CodeOK}
+}
+
+// modules is the state of each declared module. The caller holds r.mu.
+func (r *Reconciler) modules() map[string]schema.ModuleReport {
+	containers := make(map[string]schema.Container, len(r.observed.Containers))
+	for _, c := range r.observed.Containers {
+		if was, ok := containers[c.Module]; !ok || liveliness(c) > liveliness(was) {
+			containers[c.Module] = c
+		}
+	}
+	waits := map[string]Action{}
+	for _, a := range r.plan {
+		if a.Verb == Wait {
+			waits[a.Module] = a
+		}
+	}
+	modules := make(map[string]schema.ModuleReport, len(r.state.Target.Modules))
+	for _, m := range r.state.Target.Modules {
+		c, there := containers[m.Name]
+		report := schema.ModuleReport{Image: m.Image}
+		if there {
+			report = r.container(c)
+		}
+		report.RuntimeStatus, report.StatusDescription = runtimeStatus(m, c, there, waits[m.Name], r.failures[m.Name])
+		modules[m.Name] = report
+	}
+	return modules
+}
+
+// container is what is reported of a module's container: the runtime's own
+// words and times.
+func (r *Reconciler) container(c schema.Container) schema.ModuleReport {
+	report := schema.ModuleReport{
+		Image: c.Image, Commit: c.Commit, PID: c.PID, Restarts: c.Restarts,
+		ExitCode: c.ExitCode, OOMKilled: c.OOMKilled,
+		StartedAt: c.StartedAt, ExitedAt: c.ExitedAt,
+	}
+	if proof := r.shelf[c.Image].proof; c.State == schema.StateRunning && proof.Image() == c.Image {
+		evidence := proof.Evidence()
+		report.Evidence = &evidence
+	}
+	return report
+}
+
+// runtimeStatus is a module's state in Azure IoT Edge's words, and why.
+func runtimeStatus(m schema.Module, c schema.Container, there bool, waits Action, failure Failure) (status, description string) {
+	switch {
+	case m.Status == schema.StatusStopped && !there:
+		return schema.RuntimeStopped, ""
+	case there && c.State == schema.StateRunning:
+		return schema.RuntimeRunning, waits.Reason
+	case failure.Count > 0 && failure.Verb != Remove:
+		return schema.RuntimeFailed, failure.Verb + ": " + failure.Err.Error()
+	case there && c.State == schema.StateExited && restarts(m, c):
+		return schema.RuntimeBackoff, ending(c)
+	case there && c.State == schema.StateExited && c.ExitCode == 0 && !c.OOMKilled:
+		return schema.RuntimeStopped, ending(c)
+	case there && c.State == schema.StateExited:
+		return schema.RuntimeFailed, ending(c)
+	default:
+		return schema.RuntimeUnknown, waits.Reason
+	}
+}

@@ -1,0 +1,217 @@
+package reconciler
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// state is what the device must know after a power cut, with no network. It is
+// one file, replaced as a whole: there is never a half of it.
+type state struct {
+	Target   schema.Desired   `json:"target"`            // what shall run; no revision: nothing was ever accepted
+	Trial    bool             `json:"trial"`             // Target has not passed its gate yet
+	LastGood schema.Desired   `json:"lastGood"`          // newest definition that passed its gate; no revision: none did
+	Refused  *schema.Refusal  `json:"refused,omitempty"` // the revision that the device returned from, until a newer one is taken over
+	Bad      []schema.Refusal `json:"bad,omitempty"`     // revisions that failed their trial and are not tried again, oldest first
+}
+
+const (
+	stateFile    = "state.json"
+	stateVersion = 1
+	maxState     = 32 << 20 // bytes; two definitions of 200 modules, each with the largest twin, are a third of it
+	maxBad       = 32       // entries of state.Bad
+)
+
+// envelope is the file: the state and what proves that it is whole.
+type envelope struct {
+	Version int             `json:"version"`
+	SHA256  string          `json:"sha256"` // of State's bytes, hexadecimal
+	State   json.RawMessage `json:"state"`
+}
+
+// accepted reports whether the device has ever accepted a revision.
+func (s state) accepted() bool { return !s.Target.Revision.IsZero() }
+
+// bad returns the reason why a commit is not tried again.
+func (s state) bad(commit string) (schema.Refusal, bool) {
+	for _, b := range s.Bad {
+		if b.Revision.Commit == commit {
+			return b, true
+		}
+	}
+	return schema.Refusal{}, false
+}
+
+// takeOver makes desired the target, on trial.
+func (s state) takeOver(desired schema.Desired) state {
+	s.Target, s.Trial, s.Refused = desired, true, nil
+	return s
+}
+
+// keep makes the target last-good.
+func (s state) keep() state {
+	s.LastGood, s.Trial = s.Target, false
+	return s
+}
+
+// rollBack makes last-good the target and remembers why.
+func (s state) rollBack(why schema.Refusal) state {
+	s.Target, s.Trial, s.Refused = s.LastGood, false, &why
+	s.Bad = append(slices.Clone(s.Bad), why)
+	s.Bad = s.Bad[max(0, len(s.Bad)-maxBad):]
+	return s
+}
+
+// loadState reads the state below dir. Where there is none, it is the zero
+// state. A broken file is set aside and named by the error, and the state is
+// zero: what ran before is unknown, so nothing is touched until a revision is
+// accepted.
+func loadState(dir string, now time.Time) (state, error) {
+	path := filepath.Join(dir, stateFile)
+	b, err := readBounded(path, maxState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return state{}, nil
+	}
+	var s state
+	if err == nil {
+		s, err = decodeState(b)
+	}
+	if err == nil {
+		return s, nil
+	}
+	aside := path + ".broken-" + now.UTC().Format("20060102T150405Z")
+	if renameErr := os.Rename(path, aside); renameErr != nil {
+		return state{}, fmt.Errorf("read state %s: %w; set it aside: %w", path, err, renameErr)
+	}
+	return state{}, fmt.Errorf("read state %s: %w; it is set aside as %s, and nothing is touched before a revision is accepted",
+		path, err, filepath.Base(aside))
+}
+
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("larger than %d bytes", most)
+	}
+	return b, err
+}
+
+// decodeState reads what encodeState wrote, and nothing else.
+func decodeState(b []byte) (state, error) {
+	var e envelope
+	if err := exactly(b, &e); err != nil {
+		return state{}, err
+	}
+	if e.Version != stateVersion {
+		return state{}, fmt.Errorf("version %d, want %d", e.Version, stateVersion)
+	}
+	if sum := sha256.Sum256(e.State); hex.EncodeToString(sum[:]) != e.SHA256 {
+		return state{}, errors.New("checksum does not match")
+	}
+	var s state
+	if err := exactly(e.State, &s); err != nil {
+		return state{}, err
+	}
+	return s, errors.Join(check(s.Target), check(s.LastGood))
+}
+
+// exactly reads one JSON value. Fields that a newer agent wrote are passed over:
+// the checksum covers them, and an agent may be taken back to an older version.
+func exactly(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber() // twins keep every digit
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	return nil
+}
+
+// check finds what no definition that was ever accepted can say.
+func check(d schema.Desired) error {
+	for _, m := range d.Modules {
+		if err := schema.CheckName(m.Name); err != nil {
+			return fmt.Errorf("module: %w", err)
+		}
+		if _, err := schema.ParseImage(string(m.Image)); err != nil {
+			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func encodeState(s state) ([]byte, error) {
+	inner, err := json.Marshal(s)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(inner)
+	b, err := json.Marshal(envelope{stateVersion, hex.EncodeToString(sum[:]), inner})
+	if err == nil && len(b) > maxState {
+		err = fmt.Errorf("%d bytes are more than the %d that fit", len(b), maxState)
+	}
+	return b, err
+}
+
+// save puts the state on the disk below dir. When it returns nil a power cut
+// cannot take it back; when it fails the file is as before.
+func (s state) save(dir string) error {
+	b, err := encodeState(s)
+	if err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	path := filepath.Join(dir, stateFile)
+	if err := writeSynced(path+".new", b); err != nil {
+		_ = os.Remove(path + ".new") // gives back its space on a full disk
+		return fmt.Errorf("save state: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	return syncDir(dir)
+}
+
+func writeSynced(path string, b []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("save state: %w", err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("save state: sync %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package reconciler
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// observeAgain is the wait after the runtime could not be asked.
+const observeAgain = time.Second
+
+// supervision passes whenever it is kicked, when something becomes due, and at
+// every tick in any case.
+func (r *Reconciler) supervision(ctx context.Context) {
+	for ctx.Err() == nil {
+		due := r.pass(ctx)
+		pause(ctx, time.Until(due), &r.look)
+	}
+}
+
+// pass is supervision's part of the package comment, a statement for each line.
+// It returns when the next pass is due.
+func (r *Reconciler) pass(ctx context.Context) time.Time {
+	if !r.takeOver() {
+		return time.Now().Add(DefaultTick)
+	}
+	view, err := r.view(ctx)
+	if err != nil {
+		return time.Now().Add(observeAgain)
+	}
+	r.judge(view)
+	r.declare(ctx)
+	plan := r.planFor(view)
+	r.act(ctx, plan)
+	return r.due(view)
+}
+
+// view is what one pass looks at.
+type view struct {
+	at       time.Time
+	observed schema.Observed   // with the times at which this agent saw things happen
+	busy     map[string]string // verb by Action.subject, from before the observation
+}
+
+// view observes. An action that is under way when the observation begins may
+// have changed half of it, so the pass leaves its subject alone.
+func (r *Reconciler) view(ctx context.Context) (view, error) {
+	r.mu.Lock()
+	busy := maps.Clone(r.busy)
+	r.mu.Unlock()
+	observed, err := r.Runtime.Observe(ctx)
+	if ctx.Err() != nil {
+		return view{}, ctx.Err()
+	}
+	if err != nil {
+		err = fmt.Errorf("observe containers: %w", err)
+	}
+	r.note(troubleRuntime, err)
+	if err != nil {
+		return view{}, err
+	}
+	now := time.Now()
+	if !slices.Equal(observed.Containers, r.observed.Containers) {
+		r.change(func() { r.observed = observed })
+	}
+	return view{now, r.sights.see(observed, now), busy}, nil
+}
+
+// declare tells the reporter what the target is, before anything of it starts.
+func (r *Reconciler) declare(ctx context.Context) {
+	if r.declared {
+		return
+	}
+	err := r.Reporter.Declare(ctx, r.state.Target)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		err = fmt.Errorf("declare the twins of revision %s: %w", r.state.Target.Revision.Short(), err)
+	}
+	r.note(troubleTwin, err)
+	r.change(func() { r.declared = err == nil })
+}
+
+// planFor is what can be done now about the difference between the target and
+// what is there.
+func (r *Reconciler) planFor(v view) Plan {
+	target := r.state.Target
+	difference := Diff(target, v.observed, v.at).Explain(target, v.observed, r.state.LastGood, r.previous)
+	r.mu.Lock()
+	ground := ground{now: v.at, target: target, busy: v.busy, failures: r.failures, shelf: r.shelf, declared: r.declared}
+	plan := ground.hold(difference)
+	r.mu.Unlock()
+	settled := !difference.switches()
+	if settled != r.settled {
+		r.restock.now()
+	}
+	if settled != r.settled || !slices.Equal(plan, r.plan) {
+		r.change(func() { r.plan, r.settled = plan, settled })
+	}
+	return plan
+}
+
+// due is when the pass after this one is due at the latest.
+func (r *Reconciler) due(v view) time.Time {
+	due := earlier(v.at.Add(DefaultTick), r.plan.due())
+	if r.state.Trial {
+		due = earlier(due, r.verdict.Until)
+	}
+	return due
+}
