@@ -6,100 +6,213 @@
 // nothing but the leafnode link to the hub and the agent's own connections to
 // it. Nothing passes from one to the other but through the agent, so that no
 // permission that is set wrong can let module traffic out or the hub's in.
+//
+// Modules are admitted by the NKey whose seed the leaf made for them in the run
+// directory, without anybody else being asked: they reconnect for ever, with no
+// network and no clock.
 package leaf
 
 import (
 	"context"
 	"errors"
-	"time"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"sync"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
+// DefaultListen is Config.Listen where that is empty.
+const DefaultListen = "127.0.0.1:4222"
+
 // Config says where the leaf keeps things and whom it links to.
 type Config struct {
 	Device    string          // the device's name
 	StateDir  string          // survives reboots: jetstream/, twins/ and identity.nk in it
-	RunDir    string          // on tmpfs: seeds of modules and of the operator
-	Listen    string          // host:port for clients, and the port inside modules' network namespaces; port 0 takes a free one
+	RunDir    string          // on tmpfs: seeds of modules and of the operator; a tmpfs is mounted there where there is none
+	Listen    string          // host:port for clients, and the port inside modules' network namespaces; the host is loopback or 0.0.0.0; port 0 takes a free one
 	Hub       *schema.HubLink // nil: the device stands alone
 	MaxStore  int64           // bytes that JetStream may take on disk; 0 is 512 MiB
 	MaxMemory int64           // bytes that JetStream may take for memory streams; 0 is 8 MiB
 	Warn      func(error)     // told what a person should know and no call returns, from any goroutine; may be nil
 }
 
-// Leaf is a running server with the twins of a device.
-type Leaf struct{}
+// Leaf is a running server with the twins of a device. Its methods may be
+// called at the same time.
+type Leaf struct {
+	config    Config
+	server    *server.Server
+	admission *admission
+	agent     nkeys.KeyPair // of our own connections inside the device; never leaves the process
+	uplink    nkeys.KeyPair // of our own connections to the hub; never leaves the process
+	port      int           // that clients connect to
+	store     *store
+	twins     *twins
+	link      *link
+	doors     *doors
+	methods   *methods
+	warn      func(error)
+	declaring sync.Mutex // one Declare or Identity at a time
+	closing   context.Context
+	end       context.CancelFunc
+}
 
-var errNotBuilt = errors.New("not built")
+// Open starts the server and reads the twins. Modules that were declared when
+// the last Leaf was closed are admitted at once.
+func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
+	host, port, err := config.fill()
+	if err != nil {
+		return nil, fmt.Errorf("open leaf: %w", err)
+	}
+	l := &Leaf{config: config, warn: config.Warn}
+	l.closing, l.end = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open leaf: %w", err), l.Close())
+		}
+	}()
+	if err := prepareRunDir(config.RunDir); err != nil {
+		return nil, err
+	}
+	if l.store, err = openStore(filepath.Join(config.StateDir, "twins"), config.Device, l.warn); err != nil {
+		return nil, err
+	}
+	if err := l.makeKeys(); err != nil {
+		return nil, err
+	}
+	l.admission.declare(l.store.declared(), l.warn)
+	if l.server, err = startServer(ctx, config, host, port, l.admission, l.warn); err != nil {
+		return nil, err
+	}
+	l.port = l.server.Addr().(*net.TCPAddr).Port
+	if err := l.writeOperator(); err != nil {
+		return nil, err
+	}
+	l.doors = newDoors(l.port, l.admission, l.warn)
+	if l.link, err = watchServer(l.server, l.admission); err != nil {
+		return nil, err
+	}
+	if l.methods, err = l.newMethods(); err != nil {
+		return nil, err
+	}
+	if l.twins, err = l.newTwins(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
 
-// Open starts the server and reads the twins.
-func Open(ctx context.Context, config Config) (*Leaf, error) { return nil, errNotBuilt }
+// fill sets defaults and checks what can be.
+func (c *Config) fill() (host string, port int, err error) {
+	if err := schema.CheckName(c.Device); err != nil {
+		return "", 0, fmt.Errorf("device: %w", err)
+	}
+	if !filepath.IsAbs(c.StateDir) || !filepath.IsAbs(c.RunDir) {
+		return "", 0, fmt.Errorf("state directory %q and run directory %q have to be absolute", c.StateDir, c.RunDir)
+	}
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if c.MaxStore == 0 {
+		c.MaxStore = 512 << 20
+	}
+	if c.MaxMemory == 0 {
+		c.MaxMemory = 8 << 20
+	}
+	if c.Warn == nil {
+		c.Warn = func(error) {}
+	}
+	host, p, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen %q: %w", c.Listen, err)
+	}
+	ip := net.ParseIP(host)
+	if ip == nil || !(ip.IsLoopback() || ip.IsUnspecified()) {
+		return "", 0, fmt.Errorf("listen %q: modules connect to 127.0.0.1, so the host has to be that, or 0.0.0.0", c.Listen)
+	}
+	number, err := strconv.ParseUint(p, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen %q: want a port between 0 and 65535", c.Listen)
+	}
+	return host, int(number), nil
+}
 
-// Close ends it.
-func (l *Leaf) Close() error { return errNotBuilt }
+// makeKeys makes the keys of this run and the table that admits them.
+func (l *Leaf) makeKeys() error {
+	var err error
+	if l.agent, err = nkeys.CreateUser(); err != nil {
+		return err
+	}
+	if l.uplink, err = nkeys.CreateUser(); err != nil {
+		return err
+	}
+	l.admission = newAdmission(l.config.Device, l.config.RunDir)
+	return errors.Join(l.admission.allow(l.agent, accountLocal), l.admission.allow(l.uplink, accountUplink))
+}
+
+// Close ends all connections, the server and the doors in the modules'
+// namespaces. Modules keep running, and keep trying to connect.
+func (l *Leaf) Close() error {
+	l.end()
+	if l.twins != nil {
+		l.twins.close()
+	}
+	if l.methods != nil {
+		l.methods.close()
+	}
+	if l.doors != nil {
+		l.doors.close()
+	}
+	if l.link != nil {
+		l.link.close()
+	}
+	if l.server != nil {
+		l.server.Shutdown()
+		l.server.WaitForShutdown()
+	}
+	if l.store != nil {
+		return l.store.close()
+	}
+	return nil
+}
 
 // Connect returns a new connection inside the device (account LOCAL): to the
 // modules and to JetStream, with every permission. Nothing that is published on
 // it reaches the hub. The caller closes it.
-func (l *Leaf) Connect(name string) (*nats.Conn, error) { return nil, errNotBuilt }
+func (l *Leaf) Connect(name string) (*nats.Conn, error) {
+	return connect(l.server, name, l.config.Device, l.agent)
+}
 
 // ConnectHub returns a new connection to the hub (account UPLINK): what is
 // published on it reaches the hub when the link is up and the hub permits it,
 // and nobody else. It stays connected while the link is down; requests then
 // fail with nats.ErrNoResponders or by their deadline. Its inbox prefix is
 // twin.Inbox(device, ""). The caller closes it.
-func (l *Leaf) ConnectHub(name string) (*nats.Conn, error) { return nil, errNotBuilt }
+func (l *Leaf) ConnectHub(name string) (*nats.Conn, error) {
+	return connect(l.server, name, l.config.Device, l.uplink)
+}
+
+// connect makes a connection that stays within the process.
+func connect(s *server.Server, name, device string, key nkeys.KeyPair) (*nats.Conn, error) {
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name(name),
+		nats.Nkey(public, key.Sign),
+		nats.CustomInboxPrefix(twin.Inbox(device, "")),
+		nats.MaxReconnects(-1))
+	if err != nil {
+		return nil, fmt.Errorf("connect %s to the leaf: %w", name, err)
+	}
+	return conn, nil
+}
 
 // ClientURL is where clients on the device's own network connect to.
-func (l *Leaf) ClientURL() string { return "" }
-
-// Linked says whether the link to the hub is up, and since when it is as it is.
-func (l *Leaf) Linked() (up bool, since time.Time) { return false, time.Time{} }
-
-// WatchLink calls f with the present state of the link and on each change, one
-// call at a time, until ctx ends.
-func (l *Leaf) WatchLink(ctx context.Context, f func(up bool)) {}
-
-// Identity makes the run directory of a module.
-func (l *Leaf) Identity(ctx context.Context, module string, uid, gid uint32) (dir string, env map[string]string, err error) {
-	return "", nil, errNotBuilt
-}
-
-// Attach answers for the leaf inside the network namespace of a process.
-func (l *Leaf) Attach(ctx context.Context, module string, pid int) error { return errNotBuilt }
-
-// Declare implements reconciler.Reporter.
-func (l *Leaf) Declare(ctx context.Context, desired schema.Desired) error { return errNotBuilt }
-
-// Report implements reconciler.Reporter.
-func (l *Leaf) Report(ctx context.Context, report schema.Report) error { return errNotBuilt }
-
-// Documents returns all twins of the device, its own first, then the modules'
-// by name. The values are shared: read them, do not modify them.
-func (l *Leaf) Documents() []twin.Document { return nil }
-
-// Changed returns a channel that holds one value when a document changed since
-// the last receive. It has one reader, the hub uplink.
-func (l *Leaf) Changed() <-chan struct{} { return nil }
-
-// Raise lifts the versions of a twin to at least what the hub holds, so that a
-// device that lost its state goes on above. module is empty for the device.
-func (l *Leaf) Raise(ctx context.Context, module string, desired, reported uint64) error {
-	return errNotBuilt
-}
-
-// Handle answers devices.<device>.rpc.<name>, from people on the device and from
-// the hub. An error is answered as {"error": {…}}.
-func (l *Leaf) Handle(name string, f func(ctx context.Context, body []byte) ([]byte, error)) error {
-	return errNotBuilt
-}
-
-// DeviceIdentity returns the public NKey of the device ("U…").
-func DeviceIdentity(stateDir string) (public string, err error) { return "", errNotBuilt }
-
-// Dial connects a person's command to the agent of this device.
-func Dial(runDir string) (conn *nats.Conn, device string, err error) { return nil, "", errNotBuilt }
+func (l *Leaf) ClientURL() string { return "nats://127.0.0.1:" + strconv.Itoa(l.port) }

@@ -1,0 +1,204 @@
+package leaf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// maxDoorConnections is how many connections at a time come in by one door. It
+// is above maxModuleConnections, so that a module learns of that bound from the
+// server.
+const maxDoorConnections = 2 * maxModuleConnections
+
+// Attach answers for the leaf inside the network namespace of a process of a
+// module: its 127.0.0.1 at the leaf's port is then the leaf. It brings the
+// namespace's loopback up. Whoever comes in there is the module, or nobody. A
+// second call for the same namespace, and a call for a process on the device's
+// own network, change nothing. The door closes when the process has ended, and
+// with the leaf.
+func (l *Leaf) Attach(_ context.Context, module string, pid int) error {
+	if err := schema.CheckName(module); err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	if err := l.doors.open(module, pid); err != nil {
+		return fmt.Errorf("attach module %s, process %d: %w", module, pid, err)
+	}
+	return nil
+}
+
+// doors are the listeners inside the modules' namespaces.
+type doors struct {
+	port      int // that they listen on, and that the server does
+	admission *admission
+	warn      func(error)
+
+	mu     sync.Mutex
+	byRoom map[room]*door
+	closed bool
+	wait   sync.WaitGroup
+}
+
+// room is a network namespace as a module's: inode numbers are not used twice
+// while somebody lives in the namespace, and the door closes when nobody does.
+type room struct {
+	module string
+	inode  uint64
+}
+
+// door is one listener.
+type door struct {
+	room     room
+	listener net.Listener
+	process  *os.File // pidfd of the process that it was opened for
+	slots    chan struct{}
+	conns    map[net.Conn]struct{} // guarded by doors.mu
+}
+
+func newDoors(port int, a *admission, warn func(error)) *doors {
+	return &doors{port: port, admission: a, warn: warn, byRoom: map[room]*door{}}
+}
+
+func (d *doors) open(module string, pid int) error {
+	if pid <= 0 {
+		return errors.New("no such process")
+	}
+	// The pidfd comes first: what it names is what the namespace is then read of,
+	// or it has ended and is seen to have.
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK) // Linux 5.10
+	if err != nil {
+		return fmt.Errorf("pidfd: %w", err)
+	}
+	process := os.NewFile(uintptr(fd), "pidfd")
+	namespace, inode, err := openNamespace(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		process.Close()
+		return err
+	}
+	defer namespace.Close()
+	if own, err := inodeOf("/proc/self/ns/net"); err != nil || inode == own {
+		process.Close()
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r := room{module, inode}
+	if d.closed || d.byRoom[r] != nil && !ended(d.byRoom[r].process) {
+		process.Close()
+		if d.closed {
+			return net.ErrClosed
+		}
+		return nil
+	}
+	if old := d.byRoom[r]; old != nil { // its process ended; the room lives on with this one
+		d.shut(old)
+	}
+	listener, err := listenIn(namespace, d.port)
+	if err != nil {
+		process.Close()
+		return err
+	}
+	opened := &door{
+		room: r, listener: listener, process: process,
+		slots: make(chan struct{}, maxDoorConnections), conns: map[net.Conn]struct{}{},
+	}
+	d.byRoom[r] = opened
+	d.wait.Go(func() { d.accept(opened) })
+	d.wait.Go(func() { d.watch(opened) })
+	return nil
+}
+
+func openNamespace(path string) (*os.File, uint64, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	var s unix.Stat_t
+	if err := unix.Fstat(int(file.Fd()), &s); err != nil {
+		file.Close()
+		return nil, 0, err
+	}
+	return file, s.Ino, nil
+}
+
+func inodeOf(path string) (uint64, error) {
+	var s unix.Stat_t
+	err := unix.Stat(path, &s)
+	return s.Ino, err
+}
+
+// listenIn opens a listener on the loopback of a network namespace. A socket
+// stays in the namespace it was made in; the thread that went there is thrown
+// away.
+func listenIn(namespace *os.File, port int) (net.Listener, error) {
+	type result struct {
+		listener net.Listener
+		err      error
+	}
+	done := make(chan result, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- result{nil, fmt.Errorf("enter the network namespace: %w", err)}
+			return
+		}
+		if err := loopbackUp(); err != nil {
+			done <- result{nil, fmt.Errorf("bring the loopback up: %w", err)}
+			return
+		}
+		listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		done <- result{listener, err}
+	}()
+	r := <-done
+	return r.listener, r.err
+}
+
+// loopbackUp sets the flag that a new namespace's lo lacks.
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, lo); err != nil {
+		return err
+	}
+	if lo.Uint16()&unix.IFF_UP != 0 {
+		return nil
+	}
+	lo.SetUint16(lo.Uint16() | unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
+}
+
+// ended reports whether the process of a pidfd has.
+func ended(process *os.File) bool {
+	n, err := pollFile(process, 0)
+	return n > 0 || err != nil
+}
+
+// pollFile waits until a pidfd's process has ended, for so many milliseconds.
+func pollFile(file *os.File, ms int) (int, error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		n, failed = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+	})
+	return n, errors.Join(err, failed)
+}

@@ -1,0 +1,208 @@
+package leaf
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+// relinkAfter is how long the server waits before it tries the hub again; it
+// adds as much jitter. It never gives up.
+const relinkAfter = 500 * time.Millisecond
+
+// defaultHubPort is that of leafnode connections, where the URL names none.
+const defaultHubPort = "7422"
+
+// local are subjects that stay inside the device or inside the hub, whatever
+// the other side permits: a second fence behind the separate accounts.
+var local = []string{
+	"$JS.>", "$KV.>", "$O.>", "$SRV.>", "devices.*.modules.>", "devices.*.twin.>",
+}
+
+// remoteHub says how the server links to the hub.
+func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
+	u, err := url.Parse(c.Hub.URL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "nats-leaf" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
+		return nil, fmt.Errorf("url %q: want nats-leaf://host:7422 or tls://host:7422", c.Hub.URL)
+	}
+	if u.Port() == "" {
+		u.Host = net.JoinHostPort(u.Hostname(), defaultHubPort)
+	}
+	key, warning, err := deviceKey(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if warning != nil {
+		c.Warn(warning)
+	}
+	seed, err := key.Seed()
+	if err != nil {
+		return nil, err
+	}
+	r := &server.RemoteLeafOpts{
+		LocalAccount:            accountUplink,
+		URLs:                    []*url.URL{u},
+		Nkey:                    string(seed),
+		DenyImports:             local,
+		DenyExports:             local,
+		DialTimeout:             10 * time.Second,
+		FirstInfoTimeout:        10 * time.Second,
+		IgnoreDiscoveredServers: true, // only the address that the owner gave
+	}
+	if u.Scheme == "tls" || c.Hub.CAFile != "" {
+		r.TLS = true
+		r.TLSTimeout = 10 // seconds
+		r.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ServerName: u.Hostname()}
+		if r.TLSConfig.RootCAs, err = roots(c.Hub.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// roots reads certificates to trust in place of the system's.
+func roots(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("%s: no PEM certificate in it", path)
+	}
+	return pool, nil
+}
+
+// link follows whether the hub is connected.
+type link struct {
+	server *server.Server
+	system *nats.Conn
+	end    context.CancelFunc
+	done   chan struct{}
+
+	mu      sync.Mutex
+	up      bool
+	since   time.Time
+	changed chan struct{} // closed, and replaced, on each change
+}
+
+// watchServer follows the server's own events, and looks now and then all the
+// same.
+func watchServer(s *server.Server, a *admission) (*link, error) {
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.allow(key, accountSystem); err != nil {
+		return nil, err
+	}
+	k := &link{server: s, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
+	if k.system, err = connect(s, "link", "system", key); err != nil {
+		return nil, err
+	}
+	look := make(chan struct{}, 1)
+	note := func(*nats.Msg) {
+		select {
+		case look <- struct{}{}:
+		default:
+		}
+	}
+	_, errConnect := k.system.Subscribe("$SYS.ACCOUNT."+accountUplink+".*", note)
+	_, errLeaf := k.system.Subscribe("$SYS.ACCOUNT."+accountUplink+".LEAFNODE.CONNECT", note)
+	if err := errors.Join(errConnect, errLeaf); err != nil {
+		k.system.Close()
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	k.end = end
+	go k.follow(ctx, look)
+	return k, nil
+}
+
+func (k *link) follow(ctx context.Context, look <-chan struct{}) {
+	defer close(k.done)
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		k.see(k.server.NumLeafNodes() > 0)
+		select {
+		case <-ctx.Done():
+			return
+		case <-look:
+		case <-tick.C:
+		}
+	}
+}
+
+func (k *link) see(up bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if up != k.up {
+		k.up, k.since = up, time.Now()
+		close(k.changed)
+		k.changed = make(chan struct{})
+	}
+}
+
+func (k *link) state() (up bool, since time.Time, changed <-chan struct{}) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.up, k.since, k.changed
+}
+
+func (k *link) close() {
+	k.end()
+	<-k.done
+	k.system.Close()
+}
+
+// Linked says whether the link to the hub is up, and since when it is as it is.
+func (l *Leaf) Linked() (up bool, since time.Time) {
+	up, since, _ = l.link.state()
+	return up, since
+}
+
+// WatchLink calls f with the present state of the link and on each change, one
+// call at a time, until ctx ends or the leaf is closed. A link that was lost and
+// is back before f could be told is told as both.
+func (l *Leaf) WatchLink(ctx context.Context, f func(up bool)) {
+	up, _, changed := l.link.state()
+	f(up)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.closing.Done():
+			return
+		case <-changed:
+		}
+		was := up
+		if up, _, changed = l.link.state(); up == was {
+			f(!up)
+		}
+		f(up)
+	}
+}

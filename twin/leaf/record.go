@@ -1,0 +1,134 @@
+package leaf
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// A record of the journal is, integers little-endian:
+//
+//	4 bytes  recordMagic, so that records can be found behind damage
+//	4 bytes  n, the length of what follows the checksum
+//	4 bytes  CRC-32C of n and of what follows the checksum
+//	1 byte   flags: 1 is "has the schema of reported", which else is as in the record before
+//	1 byte   length of the module's name, 0 for the device
+//	         the module's name
+//	         entry as JSON, to the end of the n bytes
+//
+// The last record of a name is what holds. JSON has no zero byte, so zero bytes
+// in a record at the end of the file are a write that was cut off.
+const (
+	recordHeader = 12
+	flagSchema   = 1
+	// minRecord is less than any record has, so that bytes lost bound the records,
+	// and so the versions, that were lost with them.
+	minRecord = 96
+	maxRecord = 2*twin.MaxDocument + 256<<10
+)
+
+var (
+	recordMagic = []byte("\xf1TMr")
+	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// entry is what the journal says of one twin. Its values are never modified,
+// only replaced.
+type entry struct {
+	Removed  bool          // the module is no longer declared; its versions are kept for when it is again
+	Reported string        // CUE source that reported must satisfy; empty accepts all
+	Document twin.Document // with no values when removed
+}
+
+// entryJSON is entry in a record.
+type entryJSON struct {
+	Removed  bool            `json:"removed,omitempty"`
+	Reported string          `json:"reportedSchema,omitempty"`
+	Document json.RawMessage `json:"document"`
+}
+
+// appendRecord appends the record of e. withSchema is false where the record
+// before has the same Reported.
+func appendRecord(b []byte, e entry, withSchema bool) ([]byte, error) {
+	start := len(b)
+	b = append(b, recordMagic...)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	flags := byte(0)
+	if withSchema {
+		flags = flagSchema
+	}
+	b = append(b, flags, byte(len(e.Document.Module)))
+	b = append(b, e.Document.Module...)
+	b = append(b, '{')
+	if e.Removed {
+		b = append(b, `"removed":true,`...)
+	}
+	if withSchema {
+		source, err := json.Marshal(e.Reported)
+		if err != nil {
+			return b[:start], err
+		}
+		b = append(append(append(b, `"reportedSchema":`...), source...), ',')
+	}
+	b = append(append(append(b, `"document":`...), e.Document.Encode()...), '}')
+	n := len(b) - start - recordHeader
+	if n > maxRecord {
+		return b[:start], &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("twin would have %d bytes on disk, and may have %d", n, maxRecord)}
+	}
+	binary.LittleEndian.PutUint32(b[start+4:], uint32(n))
+	binary.LittleEndian.PutUint32(b[start+8:], checksum(b[start+4:start+8], b[start+recordHeader:]))
+	return b, nil
+}
+
+func checksum(length, body []byte) uint32 {
+	return crc32.Update(crc32.Checksum(length, castagnoli), castagnoli, body)
+}
+
+// recordLength returns the n of a record's header.
+func recordLength(header []byte) (n int, ok bool) {
+	if !bytes.Equal(header[:4], recordMagic) {
+		return 0, false
+	}
+	length := binary.LittleEndian.Uint32(header[4:])
+	return int(length), length <= maxRecord
+}
+
+// record is a record that was read. Its payload is entryJSON.
+type record struct {
+	module  string
+	schema  bool // the payload has the schema of reported
+	payload []byte
+}
+
+// splitRecord checks a record's body against its header and takes it apart.
+func splitRecord(header, body []byte) (r record, ok bool) {
+	if checksum(header[4:8], body) != binary.LittleEndian.Uint32(header[8:]) || len(body) < 2 {
+		return record{}, false
+	}
+	n := int(body[1])
+	if 2+n > len(body) {
+		return record{}, false
+	}
+	return record{string(body[2 : 2+n]), body[0]&flagSchema != 0, body[2+n:]}, true
+}
+
+// entry reads the payload.
+func (r record) entry() (entry, error) {
+	var j entryJSON
+	if err := json.Unmarshal(r.payload, &j); err != nil {
+		return entry{}, err
+	}
+	d, err := twin.ReadDocument(j.Document)
+	if err != nil {
+		return entry{}, err
+	}
+	if d.Module != r.module {
+		return entry{}, errors.New("it is the twin of another module")
+	}
+	return entry{Removed: j.Removed, Reported: j.Reported, Document: d}, nil
+}

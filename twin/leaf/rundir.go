@@ -1,0 +1,156 @@
+package leaf
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// What is in the run directory:
+//
+//	agent.json                     where the agent listens; for commands of a person
+//	operator.nk                    the seed that those commands use, new at each start
+//	modules/<module>/identity.nk   the seed of a module
+const (
+	agentFile    = "agent.json"
+	operatorFile = "operator.nk"
+	modulesDir   = "modules"
+)
+
+// runDirSize bounds the tmpfs that is mounted for the run directory.
+const runDirSize = "16m"
+
+// prepareRunDir makes sure that the run directory is in memory and that nobody
+// else can write to it: seeds must not reach a disk.
+func prepareRunDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	memory, err := inMemory(dir)
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if !memory {
+		err := unix.Mount("tidemark", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size="+runDirSize)
+		if err != nil {
+			return fmt.Errorf("run directory %s is on a disk, where seeds must not be, and mounting a tmpfs there says %w: set runDir to a path below /run, or run as root", dir, err)
+		}
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if err := ours(dir, info); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	modules := filepath.Join(dir, modulesDir)
+	if err := os.Mkdir(modules, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	return os.Chmod(modules, 0o700)
+}
+
+// inMemory reports whether a directory is on a file system that has no disk.
+func inMemory(dir string) (bool, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return false, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC, nil
+}
+
+// ours reports a directory that somebody else could put files into.
+func ours(dir string, info fs.FileInfo) error {
+	var s unix.Stat_t
+	if err := unix.Lstat(dir, &s); err != nil {
+		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory", dir)
+	case int(s.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to user %d, want %d: chown it", dir, s.Uid, os.Geteuid())
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s has mode %04o, so others can write to it: chmod it to 0755", dir, info.Mode().Perm())
+	}
+	return nil
+}
+
+// agentInfo is the content of agentFile.
+type agentInfo struct {
+	URL              string `json:"url"`              // of the leaf, for clients on the device
+	Device           string `json:"device"`           // the device's name
+	OperatorSeedFile string `json:"operatorSeedFile"` // readable by the agent's own user only
+}
+
+// writeOperator makes the key of a person's commands, new at each start.
+func (l *Leaf) writeOperator() error {
+	seedFile := filepath.Join(l.config.RunDir, operatorFile)
+	if err := os.Remove(seedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	key, err := writeSeed(seedFile, 0o600)
+	if err != nil {
+		return fmt.Errorf("operator's key: %w", err)
+	}
+	if err := l.admission.allow(key, accountLocal); err != nil {
+		return err
+	}
+	info, err := json.Marshal(agentInfo{l.ClientURL(), l.config.Device, seedFile})
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(l.config.RunDir, agentFile), info, 0o644)
+}
+
+// Dial connects a person's command to the agent of this device, with every
+// permission inside it. The caller closes the connection.
+func Dial(runDir string) (conn *nats.Conn, device string, err error) {
+	path := filepath.Join(runDir, agentFile)
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", fmt.Errorf("reach the agent: no %s: does the agent run, and is this its run directory?", path)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("reach the agent: %w", err)
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, 64<<10))
+	if err != nil {
+		return nil, "", fmt.Errorf("reach the agent: %w", err)
+	}
+	var info agentInfo
+	if err := json.Unmarshal(data, &info); err != nil {
+		return nil, "", fmt.Errorf("reach the agent: read %s: %w", path, err)
+	}
+	if err := schema.CheckName(info.Device); err != nil {
+		return nil, "", fmt.Errorf("reach the agent: read %s: device: %w", path, err)
+	}
+	key, err := readSeed(info.OperatorSeedFile)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, "", fmt.Errorf("reach the agent: %w: only the user that the agent runs as may, try sudo", err)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("reach the agent: %w", err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return nil, "", fmt.Errorf("reach the agent: %w", err)
+	}
+	conn, err = nats.Connect(info.URL, nats.Name("operator"), nats.Nkey(public, key.Sign),
+		nats.CustomInboxPrefix(twin.Inbox(info.Device, "")))
+	if err != nil {
+		return nil, "", fmt.Errorf("reach the agent at %s: %w: does it run?", info.URL, err)
+	}
+	return conn, info.Device, nil
+}

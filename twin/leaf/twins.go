@@ -1,0 +1,275 @@
+package leaf
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+const (
+	// maxBatch is how many requests of one module share a sync.
+	maxBatch = 64
+	// maxQueued is how many requests of one module may wait, and their bytes.
+	// More are dropped: their sender hears nothing and asks again.
+	maxQueued      = 512
+	maxQueuedBytes = 4 << 20
+)
+
+// twins answers for the documents. Each twin has its own subscription and its
+// own goroutine, so that a module that floods its own delays no other.
+type twins struct {
+	device string
+	store  *store
+	conn   *nats.Conn
+	warn   func(error)
+	wait   sync.WaitGroup
+
+	mu       sync.Mutex
+	services map[string]*service // by module, "" is the device
+}
+
+// service is the subscription of one twin.
+type service struct {
+	twins  *twins
+	module string
+	sub    *nats.Subscription
+
+	mu       sync.Mutex
+	reported *schema.ReportedSchema // nil accepts all
+}
+
+// newTwins answers for every twin that is declared.
+func (l *Leaf) newTwins() (*twins, error) {
+	conn, err := l.Connect("twins")
+	if err != nil {
+		return nil, err
+	}
+	t := &twins{device: l.config.Device, store: l.store, conn: conn, warn: l.warn, services: map[string]*service{}}
+	schemas := map[string]*schema.ReportedSchema{"": nil}
+	for _, module := range l.store.declared() {
+		e, _ := l.store.get(module)
+		compiled, err := compileReported(e.Reported)
+		if err != nil {
+			// It was accepted once; the next Declare brings what is accepted now.
+			l.warn(fmt.Errorf("twin of module %s: %w", module, err))
+		}
+		schemas[module] = compiled
+	}
+	if err := t.serve(schemas); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func compileReported(source string) (*schema.ReportedSchema, error) {
+	if source == "" {
+		return nil, nil
+	}
+	return schema.CompileReported(source)
+}
+
+// serve answers for exactly these twins from now on.
+func (t *twins) serve(schemas map[string]*schema.ReportedSchema) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for module, s := range t.services {
+		if _, ok := schemas[module]; !ok {
+			_ = s.sub.Unsubscribe() // fails only when the connection is closed
+			delete(t.services, module)
+		}
+	}
+	for module, compiled := range schemas {
+		if s := t.services[module]; s != nil {
+			s.use(compiled)
+			continue
+		}
+		sub, err := t.conn.SubscribeSync(twin.Prefix(t.device, module) + ".twin.*")
+		if err != nil {
+			return fmt.Errorf("answer for twins: %w", err)
+		}
+		if err := sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
+			return fmt.Errorf("answer for twins: %w", err)
+		}
+		s := &service{twins: t, module: module, sub: sub, reported: compiled}
+		t.services[module] = s
+		t.wait.Go(s.run)
+	}
+	return t.conn.Flush() // a module may ask as soon as it is declared
+}
+
+func (t *twins) close() {
+	t.conn.Close()
+	t.wait.Wait()
+}
+
+func (s *service) use(compiled *schema.ReportedSchema) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reported = compiled
+}
+
+func (s *service) schema() *schema.ReportedSchema {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reported
+}
+
+// run answers requests in their order. Updates that wait together go to disk
+// together.
+func (s *service) run() {
+	for {
+		first, err := s.sub.NextMsgWithContext(context.Background())
+		if errors.Is(err, nats.ErrSlowConsumer) {
+			continue // it asked faster than it was answered; what was dropped it asks again
+		}
+		if err != nil {
+			return // unsubscribed, or closed
+		}
+		batch := []*nats.Msg{first}
+		for len(batch) < maxBatch {
+			if n, _, err := s.sub.Pending(); err != nil || n == 0 {
+				break
+			}
+			m, err := s.sub.NextMsg(time.Millisecond)
+			if err != nil {
+				break
+			}
+			batch = append(batch, m)
+		}
+		s.answer(batch)
+	}
+}
+
+// answer answers a batch: runs of updates with one sync each.
+func (s *service) answer(batch []*nats.Msg) {
+	var updates []*nats.Msg
+	flush := func() {
+		if len(updates) > 0 {
+			s.update(updates)
+			updates = nil
+		}
+	}
+	prefix := twin.Prefix(s.twins.device, s.module) + ".twin."
+	for _, m := range batch {
+		switch strings.TrimPrefix(m.Subject, prefix) {
+		case "reported":
+			updates = append(updates, m)
+		case "get":
+			flush()
+			s.get(m)
+		case "desired": // our own
+		default:
+			s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "want " + prefix + "get or " + prefix + "reported"})
+		}
+	}
+	flush()
+}
+
+// get answers the document. A module does not get to see tags.
+func (s *service) get(m *nats.Msg) {
+	e, ok := s.twins.store.get(s.module)
+	if !ok || e.Removed {
+		s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"})
+		return
+	}
+	d := e.Document
+	if s.module != "" {
+		d.Tags = nil
+	}
+	s.reply(m, d.Encode())
+}
+
+// update applies merge patches to reported, one after the other, and answers
+// each when it is on disk.
+func (s *service) update(updates []*nats.Msg) {
+	reported := s.schema()
+	versions := make([]uint64, len(updates))
+	changes := make([]change, len(updates))
+	for i, m := range updates {
+		changes[i] = func(get func(string) (entry, bool)) ([]entry, error) {
+			e, ok := get(s.module)
+			if !ok || e.Removed {
+				return nil, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"}
+			}
+			changed, err := s.patch(&e, m.Data, reported)
+			versions[i] = e.Document.Properties.Reported.Version
+			if err != nil || !changed {
+				return nil, err
+			}
+			return []entry{e}, nil
+		}
+	}
+	for i, err := range s.twins.store.commit(changes...) {
+		if err != nil {
+			s.refuse(updates[i], err)
+			continue
+		}
+		answer, _ := json.Marshal(twin.Answer{Version: versions[i]}) // two plain fields
+		s.reply(updates[i], answer)
+	}
+}
+
+// patch merges a patch into what e reports.
+func (s *service) patch(e *entry, data []byte, reported *schema.ReportedSchema) (changed bool, err error) {
+	if s.module == "" {
+		return false, &twin.Error{Code: twin.CodeRefused, Message: "what the device reports is the agent's to say"}
+	}
+	patch, err := twin.ReadPatch(data)
+	if err != nil {
+		return false, err
+	}
+	next, changed, err := twin.Merge(e.Document.Properties.Reported, patch, time.Now())
+	if err != nil || !changed {
+		return false, err
+	}
+	if reported != nil {
+		if err := reported.Check(next.Values); err != nil {
+			return false, schemaError(err)
+		}
+	}
+	e.Document.Properties.Reported = next
+	return true, nil
+}
+
+// refuse answers with an error.
+func (s *service) refuse(m *nats.Msg, err error) {
+	var e *twin.Error
+	if !errors.As(err, &e) {
+		e = &twin.Error{Code: twin.CodeFailed, Message: err.Error()}
+	}
+	answer, _ := json.Marshal(twin.Answer{Error: e}) // an int and two strings
+	s.reply(m, answer)
+}
+
+// reply answers a request, if the answer may go where the request says.
+func (s *service) reply(m *nats.Msg, data []byte) {
+	if m.Reply == "" {
+		return
+	}
+	own := s.module == "" || twin.MayAnswer(s.twins.device, s.module, m.Reply)
+	if !own && !twin.MayAnswer(s.twins.device, "", m.Reply) { // the agent's own, and a person's
+		return
+	}
+	if err := m.Respond(data); errors.Is(err, nats.ErrMaxPayload) {
+		s.refuse(m, &twin.Error{Code: twin.CodeTooLarge, Message: "twin is larger than a message may be"})
+	}
+}
+
+// schemaError is how a value is refused that the definition does not allow.
+func schemaError(err error) error {
+	var e *twin.Error
+	if errors.As(err, &e) {
+		return err
+	}
+	return &twin.Error{Code: twin.CodeSchema, Message: err.Error()}
+}
