@@ -1,0 +1,103 @@
+package containerd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tidemark-edge/tidemark/schema"
+	"golang.org/x/sys/unix"
+)
+
+// checkNetwork says whether the device's owner lets the module use the
+// network that it asks for.
+func (r *Runtime) checkNetwork(module schema.Module) error {
+	switch module.Network {
+	case schema.NetworkNone:
+		return nil
+	case schema.NetworkHost:
+		if slices.Contains(r.HostNetwork, module.Name) || slices.Contains(r.HostNetwork, "*") {
+			return nil
+		}
+		return fmt.Errorf("network %q is not allowed for it on this device: its owner may add %q to hostNetwork", module.Network, module.Name)
+	}
+	return fmt.Errorf("network %q: want %q or %q", module.Network, schema.NetworkNone, schema.NetworkHost)
+}
+
+// networkFiles mounts /etc/hosts and, on the host's network, its
+// /etc/resolv.conf. An image has none that is any good.
+func (r *Runtime) networkFiles(module schema.Module) ([]specs.Mount, error) {
+	if module.Network == schema.NetworkNone {
+		hosts, err := r.hostsFile(module.Name)
+		return []specs.Mount{bind(hosts, "/etc/hosts", true, "noexec")}, err
+	}
+	var mounts []specs.Mount
+	for _, file := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+		source, err := filepath.EvalSymlinks(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, bind(source, file, true, "noexec"))
+	}
+	return mounts, nil
+}
+
+// hostsFile writes the /etc/hosts of a module that has only a loopback.
+func (r *Runtime) hostsFile(module string) (string, error) {
+	dir := filepath.Join(r.StateDir, "hosts")
+	if err := makeDir(dir); err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, module)
+	content := fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t%s\n", module)
+	if old, err := os.ReadFile(file); err == nil && string(old) == content {
+		return file, nil
+	}
+	return file, os.WriteFile(file, []byte(content), 0o644)
+}
+
+// loopbackUp brings up lo in the network namespace of pid. runc does so, too,
+// but nothing obliges a runtime to.
+func loopbackUp(pid int) error {
+	done := make(chan error)
+	go func() {
+		// The thread is never unlocked, so that it ends with this goroutine and
+		// no other one runs in the module's namespace.
+		runtime.LockOSThread()
+		done <- enterAndUp(pid)
+	}()
+	if err := <-done; err != nil {
+		return fmt.Errorf("bring up the loopback: %w", err)
+	}
+	return nil
+}
+
+func enterAndUp(pid int) error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter its network namespace: %w", err)
+	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(socket)
+	request, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	request.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
+}

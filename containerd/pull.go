@@ -1,0 +1,141 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/errdefs"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// parallelLayers are downloaded at once, of one image.
+const parallelLayers = 3
+
+// Labels of our leases, one for each image that is being pulled.
+const (
+	labelLeaseImage = "tidemark.io/pulls" // the image
+	labelLeaseBoot  = "tidemark.io/boot"  // the boot during which the lease was made
+)
+
+// Pull brings a verified image to the disk, unpacked and synced. The registry
+// is not asked when it is there already. There is no deadline but ctx's: what
+// has come before an interruption is kept and not asked for again.
+func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
+	image := proof.Image()
+	if image == "" {
+		return errors.New("pull: no proof that the image is signed")
+	}
+	unlock, err := r.busy.lock(ctx, string(image))
+	if err != nil {
+		return fmt.Errorf("pull %s: %w", image, err)
+	}
+	defer unlock()
+	if err := r.pull(ctx, image); err != nil {
+		return fmt.Errorf("pull %s: %w", image, err)
+	}
+	return nil
+}
+
+func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
+	if _, err := r.rootfs(ctx, image); !errors.Is(err, errNotReady) {
+		return err // nil: it is ready
+	}
+	if err := r.purgeUnready(ctx); err != nil {
+		return fmt.Errorf("purge what an earlier boot left: %w", err)
+	}
+	lease, err := r.lease(ctx, image)
+	if err != nil {
+		return err
+	}
+	if err := r.fetch(leases.WithLease(ctx, lease.ID), image); err != nil {
+		return err
+	}
+	if err := r.makeReady(leases.WithLease(ctx, lease.ID), image); err != nil {
+		return err
+	}
+	// The image record holds everything now. A lease that cannot be deleted
+	// holds no more than it should until Prune finds it.
+	_ = r.client.LeasesService().Delete(ctx, lease)
+	return nil
+}
+
+// leaseID names the lease of an image's pull.
+func leaseID(image schema.Image) string {
+	return "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:")
+}
+
+// lease returns the lease under which image is pulled, which may be that of an
+// earlier attempt. It does not expire: client.Pull's own would after a day.
+func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, error) {
+	boot, err := bootID()
+	if err != nil {
+		return leases.Lease{}, err
+	}
+	lease, err := r.client.LeasesService().Create(ctx, leases.WithID(leaseID(image)),
+		leases.WithLabels(map[string]string{labelLeaseImage: string(image), labelLeaseBoot: boot}))
+	if errdefs.IsAlreadyExists(err) {
+		return leases.Lease{ID: leaseID(image)}, nil
+	}
+	if err != nil {
+		return leases.Lease{}, fmt.Errorf("make a lease: %w", err)
+	}
+	return lease, nil
+}
+
+// fetch downloads and unpacks.
+func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
+	resolver, err := r.resolver(image.Registry())
+	if err != nil {
+		return err
+	}
+	var seen ingests
+	_, err = r.client.Pull(ctx, string(image),
+		client.WithResolver(resolver),
+		client.WithPullUnpack,
+		client.WithPullSnapshotter(r.config.Snapshotter),
+		client.WithMaxConcurrentDownloads(parallelLayers),
+		client.WithImageHandler(images.HandlerFunc(seen.note)))
+	if err == nil {
+		return nil
+	}
+	if errdefs.IsFailedPrecondition(err) {
+		// What came does not have its digest: it must not be resumed, or no
+		// later attempt could succeed.
+		seen.abort(ctx, r.client)
+	}
+	if errdefs.IsNotFound(err) {
+		return fmt.Errorf("the registry does not have it for this platform: %w", err)
+	}
+	return err
+}
+
+// ingests are the names under which a pull downloads.
+type ingests struct {
+	mu   sync.Mutex
+	refs []string
+}
+
+func (i *ingests) note(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.refs = append(i.refs, remotes.MakeRefKey(ctx, desc))
+	return nil, nil
+}
+
+// abort discards what has come and is not complete.
+func (i *ingests) abort(ctx context.Context, c *client.Client) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, ref := range i.refs {
+		_ = c.ContentStore().Abort(ctx, ref) // those that are complete are not found
+	}
+}

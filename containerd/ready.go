@@ -1,0 +1,161 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/schema"
+	"golang.org/x/sys/unix"
+)
+
+// Labels of our image records. The first is the marker that everything else
+// has reached the disk; they are set together.
+const (
+	labelReady       = "tidemark.io/ready"  // the snapshotter that it is unpacked with
+	labelImageChain  = "tidemark.io/chain"  // the unpacked snapshot
+	labelImageConfig = "tidemark.io/config" // digest of the configuration that was chosen for this platform
+	labelImageUser   = "tidemark.io/user"   // uid:gid[,group…] of the image's USER; absent where that has none
+)
+
+// maxImageConfig bounds an image's configuration, in bytes.
+const maxImageConfig = 4 << 20
+
+// errNotReady says that an image is not, or not surely, on the disk.
+var errNotReady = errors.New("it is not on the disk: pull it first")
+
+// rootfs is an image that is on the disk and unpacked.
+type rootfs struct {
+	chain  string        // the snapshot with its files
+	config digest.Digest // its configuration
+	user   string        // label of that name; empty when the image's USER has no ids
+}
+
+// rootfs returns a ready image, or errNotReady. It costs two calls to the
+// daemon.
+func (r *Runtime) rootfs(ctx context.Context, image schema.Image) (rootfs, error) {
+	record, err := r.client.ImageService().Get(ctx, string(image))
+	if errdefs.IsNotFound(err) {
+		return rootfs{}, errNotReady
+	}
+	if err != nil {
+		return rootfs{}, fmt.Errorf("look up the image: %w", err)
+	}
+	found := rootfs{
+		chain:  record.Labels[labelImageChain],
+		config: digest.Digest(record.Labels[labelImageConfig]),
+		user:   record.Labels[labelImageUser],
+	}
+	if record.Labels[labelReady] != r.config.Snapshotter || record.Target.Digest.String() != image.Digest() || found.chain == "" || found.config.Validate() != nil {
+		return rootfs{}, errNotReady
+	}
+	_, err = r.snapshots().Stat(ctx, found.chain)
+	if errdefs.IsNotFound(err) {
+		return rootfs{}, errNotReady
+	}
+	if err != nil {
+		return rootfs{}, fmt.Errorf("look up the image's files: %w", err)
+	}
+	return found, nil
+}
+
+// imageConfig reads what the image wishes.
+func (r *Runtime) imageConfig(ctx context.Context, dgst digest.Digest) (ocispec.ImageConfig, error) {
+	store := r.client.ContentStore()
+	info, err := store.Info(ctx, dgst)
+	if err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image configuration: %w", err)
+	}
+	if info.Size > maxImageConfig {
+		return ocispec.ImageConfig{}, fmt.Errorf("image configuration: larger than %d bytes", maxImageConfig)
+	}
+	blob, err := content.ReadBlob(ctx, store, ocispec.Descriptor{Digest: dgst, Size: info.Size})
+	if err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image configuration: %w", err)
+	}
+	var image ocispec.Image
+	if err := json.Unmarshal(blob, &image); err != nil {
+		return ocispec.ImageConfig{}, fmt.Errorf("image configuration: %w", err)
+	}
+	return image.Config, nil
+}
+
+// makeReady writes the marker, after everything is on the disk.
+func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
+	record, err := r.client.ImageService().Get(ctx, string(image))
+	if err != nil {
+		return fmt.Errorf("look up the image: %w", err)
+	}
+	unpacked := client.NewImage(r.client, record)
+	layers, err := unpacked.RootFS(ctx)
+	if err != nil {
+		return fmt.Errorf("its layers: %w", err)
+	}
+	if len(layers) == 0 {
+		return errors.New("the image has no files")
+	}
+	config, err := unpacked.Config(ctx)
+	if err != nil {
+		return fmt.Errorf("its configuration: %w", err)
+	}
+	chain := identity.ChainID(layers).String()
+	labels := map[string]string{labelReady: r.config.Snapshotter, labelImageChain: chain, labelImageConfig: config.Digest.String()}
+	wishes, err := r.imageConfig(ctx, config.Digest)
+	if err != nil {
+		return err
+	}
+	// A module may name a user of its own, so an image's that means nothing is
+	// no fault yet.
+	if u, err := r.user(ctx, wishes.User, chain); err == nil {
+		labels[labelImageUser] = formatUser(u)
+	}
+	if err := r.sync(ctx); err != nil {
+		return err
+	}
+	record.Labels = labels
+	if _, err := r.client.ImageService().Update(ctx, record, "labels"); err != nil {
+		return fmt.Errorf("mark it as ready: %w", err)
+	}
+	return nil
+}
+
+// sync brings what containerd has unpacked to the disk. It can do so itself
+// only from version 2.0 on.
+func (r *Runtime) sync(ctx context.Context) error {
+	response, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1")
+	if err != nil {
+		return fmt.Errorf("ask where containerd keeps its files: %w", err)
+	}
+	roots := 0
+	for _, p := range response.Plugins {
+		root := p.Exports["root"]
+		if p.ID != r.config.Snapshotter && p.ID != "content" || root == "" {
+			continue
+		}
+		roots++
+		if err := syncfs(root); err != nil {
+			return fmt.Errorf("sync %s: %w", root, err)
+		}
+	}
+	if roots < 2 || r.config.Snapshotter != DefaultSnapshotter {
+		unix.Sync() // its files may be on filesystems of their own
+	}
+	return nil
+}
+
+func syncfs(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}

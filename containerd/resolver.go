@@ -1,0 +1,124 @@
+package containerd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+)
+
+// Bounds on the files that a Registry names.
+const (
+	maxCAFile       = 1 << 20
+	maxPasswordFile = 4 << 10
+)
+
+// resolver reaches the registry at host, and nothing else: credentials go to
+// that host only, and a registry on TLS cannot send us off it.
+func (r *Runtime) resolver(host string) (remotes.Resolver, error) {
+	config := r.Registries[host]
+	transport := docker.DefaultHTTPTransport(nil)
+	if config.CAFile != "" {
+		pool, err := readCA(config.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("registry %s: %w", host, err)
+		}
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	user, password, err := readPassword(config.PasswordFile)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", host, err)
+	}
+	plain, err := docker.MatchLocalhost(host)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", host, err)
+	}
+	address, err := docker.DefaultHost(host)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", host, err)
+	}
+	client := &http.Client{Transport: pace{transport, paceWindow, paceBytes}, CheckRedirect: checkRedirect}
+	registry := docker.RegistryHost{
+		Client: client, Host: address, Scheme: "https", Path: "/v2", Capabilities: docker.HostCapabilityPull,
+		Authorizer: docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(func(asked string) (string, string, error) {
+			if asked != address {
+				return "", "", nil
+			}
+			return user, password, nil
+		})),
+	}
+	if config.PlainHTTP || plain && config.CAFile == "" {
+		registry.Scheme = "http"
+	}
+	return docker.NewResolver(docker.ResolverOptions{
+		Hosts: func(string) ([]docker.RegistryHost, error) { return []docker.RegistryHost{registry}, nil },
+	}), nil
+}
+
+// checkRedirect lets a registry send us to its store, without what
+// authenticates us (CVE-2026-41506), and not off TLS.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errors.New("the registry redirects in circles")
+	}
+	first := via[0].URL
+	if first.Scheme == "https" && req.URL.Scheme != "https" {
+		return fmt.Errorf("the registry redirects to %s, which is not TLS", req.URL.Host)
+	}
+	if req.URL.Host != first.Host {
+		req.Header.Del("Authorization")
+	}
+	return nil
+}
+
+func readCA(file string) (*x509.CertPool, error) {
+	b, err := readBounded(file, maxCAFile)
+	if err != nil {
+		return nil, fmt.Errorf("caFile: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("caFile %s: no certificate in it; want PEM", file)
+	}
+	return pool, nil
+}
+
+// readPassword reads "user:password"; no file is no password.
+func readPassword(file string) (user, password string, err error) {
+	if file == "" {
+		return "", "", nil
+	}
+	b, err := readBounded(file, maxPasswordFile)
+	if err != nil {
+		return "", "", fmt.Errorf("passwordFile: %w", err)
+	}
+	user, password, ok := strings.Cut(strings.TrimRight(string(b), "\r\n"), ":")
+	if !ok || user == "" {
+		return "", "", fmt.Errorf("passwordFile %s: want user:password", file)
+	}
+	return user, password, nil
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(file string, limit int64) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s: larger than %d bytes", file, limit)
+	}
+	return b, nil
+}

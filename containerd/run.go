@@ -1,0 +1,102 @@
+package containerd
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// run is what is known of the process of a running container.
+type run struct {
+	pid      int
+	start    time.Duration // after the boot
+	met      time.Time     // when this Runtime first knew of it
+	attached bool          // Attach has been told, or need not be
+}
+
+// meet gets to know running containers: when they started, and, where an
+// earlier agent started them, it tells Attach. records and observed go
+// together; looked is when the looking began.
+func (r *Runtime) meet(ctx context.Context, looked time.Time, records []containers.Container, observed []schema.Container) {
+	for _, i := range r.know(looked, len(records), observed) {
+		rec, ours := readRecord(records[i])
+		if ours && rec.network == schema.NetworkNone && r.Attach != nil {
+			if err := r.Attach(ctx, rec.module, observed[i].PID); err != nil {
+				continue // the next look tries again
+			}
+		}
+		r.mark(observed[i].ID, observed[i].PID)
+	}
+}
+
+// know brings runs up to date, sets StartedAt of what runs, and returns the
+// indices of those among the first n that are not attached.
+func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (strange []int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.setBoot(time.Now())
+	runs := make(map[string]run, len(observed))
+	for id, known := range r.runs {
+		if known.met.After(looked) { // started while we looked
+			runs[id] = known
+		}
+	}
+	for i := range observed {
+		c := &observed[i]
+		if c.State != schema.StateRunning || c.PID == 0 {
+			continue
+		}
+		known, ok := r.runs[c.ID]
+		if !ok || known.pid != c.PID {
+			start, err := processStart(c.PID)
+			if err != nil {
+				continue // it ended just now
+			}
+			known = run{pid: c.PID, start: start, met: looked}
+		}
+		// The process knows better than the label: a device without a clock
+		// starts its modules in 1970, and then learns the time.
+		c.StartedAt = r.boot.Add(known.start)
+		if !known.attached && i < n {
+			strange = append(strange, i)
+		}
+		runs[c.ID] = known
+	}
+	r.runs = runs
+	return strange
+}
+
+// mark records that Attach knows the process of the container.
+func (r *Runtime) mark(id string, pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known, ok := r.runs[id]; ok && known.pid == pid {
+		known.attached = true
+		r.runs[id] = known
+	}
+}
+
+// made remembers a process that this Runtime made and has told Attach of.
+func (r *Runtime) made(id string, pid int) {
+	start, err := processStart(pid)
+	if err != nil {
+		return // it has ended already; Observe will say how
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs[id] = run{pid: pid, start: start, met: time.Now(), attached: true}
+}
+
+// setBoot follows the wall clock when it is set, and only then: start times
+// must not differ from one look to the next by the time between two readings.
+func (r *Runtime) setBoot(now time.Time) {
+	boot, err := bootTime(now)
+	if err != nil {
+		return
+	}
+	if d := boot.Sub(r.boot); d > 2*time.Second || d < -2*time.Second {
+		r.boot = boot
+	}
+}

@@ -1,0 +1,101 @@
+package containerd
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// Runtime runs modules in one namespace of one containerd. Its methods may be
+// called concurrently; its fields are set before the first call.
+type Runtime struct {
+	// StateDir survives reboots. Below it are volumes/<module>/<volume>,
+	// logs/<module>.log and hosts/<module>.
+	StateDir string
+	// Registries says how to reach a registry, by host[:port], where the
+	// defaults do not do.
+	Registries map[string]schema.Registry
+	// HostMounts are the host paths that a module may mount, with all below
+	// them.
+	HostMounts []string
+	// HostNetwork names the modules that may use the host's network; "*" is
+	// all of them.
+	HostNetwork []string
+	// Identity makes, if it is missing, the directory with the credential of a
+	// module whose first process has these ids. It is mounted read-only at
+	// /run/tidemark, and env is added to the module's. Nil is none.
+	Identity func(ctx context.Context, module string, uid, gid uint32) (dir string, env map[string]string, err error)
+	// Attach is told of each new network namespace that has only a loopback,
+	// by a process in it: before the module's first instruction, and once more
+	// for each running module that this Runtime has not started itself (from
+	// Observe, which tries again at its next call when Attach fails). Nil is
+	// none.
+	Attach func(ctx context.Context, module string, pid int) error
+
+	config schema.ContainerdConfig
+	client *client.Client
+	busy   keyed // containers and images being changed
+	purged bool  // what a former boot left is gone; who holds the key "purge" may look
+
+	mu   sync.Mutex
+	runs map[string]run // running containers by id, as last observed or started
+	boot time.Time      // when this machine booted, by its present wall clock
+}
+
+// Defaults of schema.ContainerdConfig, for callers that did not load it
+// through its schema.
+const (
+	DefaultAddress     = "/run/containerd/containerd.sock"
+	DefaultNamespace   = "tidemark"
+	DefaultSnapshotter = "overlayfs"
+	DefaultRuntime     = "io.containerd.runc.v2"
+)
+
+// connectPause is the longest wait between two attempts to reach a daemon that
+// is down.
+const connectPause = time.Second
+
+// Open returns a Runtime for the containerd that config names. It does not
+// need the daemon to answer yet: a device boots in any order, and each call
+// says for itself when there is no daemon.
+func Open(config schema.ContainerdConfig) (*Runtime, error) {
+	config.Address = cmp.Or(config.Address, DefaultAddress)
+	config.Namespace = cmp.Or(config.Namespace, DefaultNamespace)
+	config.Snapshotter = cmp.Or(config.Snapshotter, DefaultSnapshotter)
+	config.Runtime = cmp.Or(config.Runtime, DefaultRuntime)
+	if !filepath.IsAbs(config.Address) {
+		return nil, fmt.Errorf("containerd: address %q: want the absolute path of its socket", config.Address)
+	}
+	if config.Runc != "" && !filepath.IsAbs(config.Runc) {
+		return nil, fmt.Errorf("containerd: runc %q: want an absolute path", config.Runc)
+	}
+	c, err := client.New(config.Address, client.WithDefaultNamespace(config.Namespace), client.WithTimeout(connectPause))
+	if err != nil {
+		return nil, fmt.Errorf("containerd at %s: %w", config.Address, err)
+	}
+	return &Runtime{config: config, client: c, runs: map[string]run{}}, nil
+}
+
+// Close lets go of the daemon. Containers run on.
+func (r *Runtime) Close() error { return r.client.Close() }
+
+// snapshots are where files of images and containers are.
+func (r *Runtime) snapshots() snapshots.Snapshotter {
+	return r.client.SnapshotService(r.config.Snapshotter)
+}
+
+// containerID names the container of a module's definition. The hash is in it
+// so that the old and the new one can exist side by side.
+func containerID(module, hash string) string { return module + "." + hash[:8] }
+
+// detached is a context for cleaning up after ctx may have ended.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+}

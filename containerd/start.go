@@ -1,0 +1,231 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// Start makes the container of module and runs it. A container that runs
+// already is left alone; what an interrupted Start left is removed first.
+func (r *Runtime) Start(ctx context.Context, module schema.Module, commit string, proof signing.Verified) error {
+	if err := r.start(ctx, module, commit, proof.Image()); err != nil {
+		return fmt.Errorf("start %s: %w", module.Name, err)
+	}
+	return nil
+}
+
+func (r *Runtime) start(ctx context.Context, module schema.Module, commit string, proven schema.Image) error {
+	if err := schema.CheckName(module.Name); err != nil {
+		return err
+	}
+	if proven == "" || proven != module.Image {
+		return fmt.Errorf("no proof that image %s is signed (the proof is for %q)", module.Image, proven)
+	}
+	if err := r.checkNetwork(module); err != nil {
+		return err
+	}
+	if _, err := parseSignal(stopOf(module.Stop).Signal); err != nil {
+		return err
+	}
+	id := containerID(module.Name, module.Hash())
+	unlock, err := r.busy.lock(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	running, err := r.clear(ctx, id)
+	if running || err != nil {
+		return err
+	}
+	return r.make(ctx, id, module, commit)
+}
+
+// clear reports whether the container runs, and removes it when it does not.
+func (r *Runtime) clear(ctx context.Context, id string) (running bool, err error) {
+	_, err = r.client.ContainerService().Get(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for its container: %w", err)
+	}
+	p, err := r.process(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	switch p.GetStatus() {
+	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
+		return true, nil
+	}
+	return false, r.remove(ctx, id)
+}
+
+// make makes and launches a container that is not there. The container record
+// comes first and owns the snapshot from its first moment on.
+func (r *Runtime) make(ctx context.Context, id string, module schema.Module, commit string) (err error) {
+	files, err := r.rootfs(ctx, module.Image)
+	if err != nil {
+		return err
+	}
+	rec := record{
+		module: module.Name, hash: module.Hash(), commit: commit, image: module.Image, chain: files.chain,
+		network: module.Network, stop: stopOf(module.Stop), started: time.Now(),
+	}
+	container, err := r.draw(ctx, id, module, files, &rec)
+	if err != nil {
+		return err
+	}
+	if _, err := r.client.ContainerService().Create(ctx, container); err != nil {
+		return fmt.Errorf("record its container: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			ctx, cancel := detached(ctx)
+			defer cancel()
+			// What stays is seen by Observe, and removed by the next Start.
+			_ = r.remove(ctx, id)
+		}
+	}()
+	mounts, err := r.snapshots().Prepare(ctx, id, files.chain)
+	if errdefs.IsAlreadyExists(err) { // of a container that is half removed
+		if err = r.snapshots().Remove(ctx, id); err == nil {
+			mounts, err = r.snapshots().Prepare(ctx, id, files.chain)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make its root filesystem: %w", err)
+	}
+	return r.launch(ctx, id, rec, mounts)
+}
+
+// draw completes rec with the user and writes the container record.
+func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, files rootfs, rec *record) (containers.Container, error) {
+	wishes, err := r.imageConfig(ctx, files.config)
+	if err != nil {
+		return containers.Container{}, err
+	}
+	switch {
+	case module.User != "":
+		rec.user, err = r.user(ctx, module.User, files.chain)
+	case files.user != "":
+		rec.user, err = parseUser(files.user)
+	default:
+		rec.user, err = r.user(ctx, wishes.User, files.chain)
+	}
+	if err != nil {
+		return containers.Container{}, err
+	}
+	identity, env, err := r.identity(ctx, *rec)
+	if err != nil {
+		return containers.Container{}, err
+	}
+	mounts, err := r.mounts(module, rec.user, identity)
+	if err != nil {
+		return containers.Container{}, err
+	}
+	spec, err := blueprint{
+		module: module, image: wishes, user: rec.user, namespace: r.config.Namespace,
+		mounts: mounts, env: env, swap: swapAccounted(), files: fileLimit(),
+	}.specification()
+	if err != nil {
+		return containers.Container{}, err
+	}
+	container := containers.Container{
+		ID: id, Labels: rec.labels(), Image: string(module.Image), SnapshotKey: id, Snapshotter: r.config.Snapshotter,
+		Runtime: containers.RuntimeInfo{Name: r.config.Runtime},
+	}
+	if container.Spec, err = typeurl.MarshalAny(spec); err != nil {
+		return containers.Container{}, fmt.Errorf("specification: %w", err)
+	}
+	if container.Runtime.Options, err = r.runtimeOptions(); err != nil {
+		return containers.Container{}, err
+	}
+	return container, nil
+}
+
+// identity asks for the module's credential.
+func (r *Runtime) identity(ctx context.Context, rec record) (dir string, env map[string]string, err error) {
+	if r.Identity == nil {
+		return "", nil, nil
+	}
+	dir, env, err = r.Identity(ctx, rec.module, rec.user.uid, rec.user.gid)
+	if err != nil {
+		return "", nil, fmt.Errorf("identity: %w", err)
+	}
+	if dir == "" {
+		return "", nil, errors.New("identity: no directory")
+	}
+	return dir, env, nil
+}
+
+// runtimeOptions tells a runc shim where runc is.
+func (r *Runtime) runtimeOptions() (typeurl.Any, error) {
+	if r.config.Runc == "" || !strings.HasPrefix(r.config.Runtime, "io.containerd.runc.") {
+		return nil, nil
+	}
+	return typeurl.MarshalAny(&options.Options{BinaryName: r.config.Runc})
+}
+
+// Restart runs an exited container again, in the same root filesystem, and
+// records restarts. One that runs is left alone.
+func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
+	unlock, err := r.busy.lock(ctx, id)
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", id, err)
+	}
+	defer unlock()
+	if err := r.restart(ctx, id, restarts); err != nil {
+		return fmt.Errorf("restart %s: %w", id, err)
+	}
+	return nil
+}
+
+func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
+	container, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return fmt.Errorf("look for its container: %w", err)
+	}
+	rec, ours := readRecord(container)
+	if !ours {
+		return errors.New("it was not made by this agent: remove it")
+	}
+	p, err := r.process(ctx, id)
+	if err != nil {
+		return err
+	}
+	switch p.GetStatus() {
+	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
+		return nil
+	}
+	if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
+		return err
+	}
+	rec.restarts, rec.started = restarts, time.Now()
+	update := containers.Container{ID: id, Labels: rec.labels()}
+	if _, err := r.client.ContainerService().Update(ctx, update, "labels."+labelRestarts, "labels."+labelStarted); err != nil {
+		return fmt.Errorf("count it: %w", err)
+	}
+	if err := r.refresh(ctx, container, rec); err != nil {
+		return err
+	}
+	mounts, err := r.snapshots().Mounts(ctx, id)
+	if errdefs.IsNotFound(err) { // lost; what the module wrote there is gone, but it can run
+		mounts, err = r.snapshots().Prepare(ctx, id, rec.chain)
+	}
+	if err != nil {
+		return fmt.Errorf("mount its root filesystem: %w", err)
+	}
+	return r.launch(ctx, id, rec, mounts)
+}

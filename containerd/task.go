@@ -1,0 +1,154 @@
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/containerd/v2/core/mount"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// Bounds on what the daemon, a shim and runc may take; a healthy, slow device
+// needs a few seconds.
+const (
+	launchTimeout = 2 * time.Minute  // to make and start a task
+	killTimeout   = 20 * time.Second // from SIGKILL to the end
+	deleteTimeout = 20 * time.Second // to delete a task that has ended
+	retryPause    = 50 * time.Millisecond
+)
+
+// launch makes the task of a container that has none, and starts it. Before
+// its first instruction, Attach is told of its network.
+func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mount.Mount) (err error) {
+	log, err := r.openLog(rec.module)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
+	defer cancel()
+	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: log, Stderr: log}
+	for _, m := range rootfs {
+		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
+	}
+	defer func() {
+		if err != nil {
+			ctx, cancel := detached(ctx)
+			defer cancel()
+			// What cannot be cleaned up now, the next Start or Restart cleans up.
+			_ = r.endTask(ctx, id, syscall.SIGKILL, 0)
+		}
+	}()
+	created, err := r.client.TaskService().Create(ctx, request)
+	if err != nil {
+		return fmt.Errorf("make its process: %w", errgrpc.ToNative(err))
+	}
+	pid := int(created.Pid)
+	if err := r.connect(ctx, rec, pid); err != nil {
+		return err
+	}
+	r.made(id, pid)
+	if _, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id}); err != nil {
+		return fmt.Errorf("start its process: %w", errgrpc.ToNative(err))
+	}
+	return nil
+}
+
+// connect prepares the network of a process that has not run yet.
+func (r *Runtime) connect(ctx context.Context, rec record, pid int) error {
+	if rec.network != schema.NetworkNone {
+		return nil
+	}
+	if err := loopbackUp(pid); err != nil {
+		return err
+	}
+	if r.Attach == nil {
+		return nil
+	}
+	if err := r.Attach(ctx, rec.module, pid); err != nil {
+		return fmt.Errorf("attach its network: %w", err)
+	}
+	return nil
+}
+
+// endTask ends the task of a container, if there is one, and deletes it: sig,
+// and SIGKILL after grace.
+func (r *Runtime) endTask(ctx context.Context, id string, sig syscall.Signal, grace time.Duration) error {
+	p, err := r.process(ctx, id)
+	if err != nil || p == nil {
+		return err
+	}
+	switch p.Status {
+	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
+		if p.Status != task.Status_RUNNING { // a frozen process takes no signal
+			_, _ = r.client.TaskService().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: id})
+		}
+		if sig != syscall.SIGKILL && r.kill(ctx, id, sig) == nil && r.awaitEnd(ctx, id, grace) == nil {
+			break
+		}
+		fallthrough
+	case task.Status_CREATED, task.Status_UNKNOWN:
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// Either may fail because the process ends by itself at this moment;
+		// deleting tells.
+		_ = r.kill(ctx, id, syscall.SIGKILL)
+		_ = r.awaitEnd(ctx, id, killTimeout)
+	}
+	return r.deleteTask(ctx, id)
+}
+
+// process is the task of a container; nil when there is none.
+func (r *Runtime) process(ctx context.Context, id string) (*task.Process, error) {
+	response, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
+	if err = errgrpc.ToNative(err); errdefs.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at its process: %w", err)
+	}
+	return response.Process, nil
+}
+
+func (r *Runtime) kill(ctx context.Context, id string, sig syscall.Signal) error {
+	ctx, cancel := context.WithTimeout(ctx, killTimeout)
+	defer cancel()
+	_, err := r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, Signal: uint32(sig), All: sig == syscall.SIGKILL})
+	return errgrpc.ToNative(err)
+}
+
+// awaitEnd waits until the first process has ended.
+func (r *Runtime) awaitEnd(ctx context.Context, id string, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := r.client.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: id})
+	return errgrpc.ToNative(err)
+}
+
+// deleteTask deletes a task that has ended. It tries again for a while: a shim
+// may be about to notice the end, or containerd that the shim is dead.
+func (r *Runtime) deleteTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
+	for {
+		_, err := r.client.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: id})
+		if err = errgrpc.ToNative(err); err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		if p, _ := r.process(ctx, id); p != nil && p.Status == task.Status_RUNNING {
+			_ = r.kill(ctx, id, syscall.SIGKILL)
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return fmt.Errorf("delete its process: %w", err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+// Probe is the module that the runtime's tests run. Its first argument says
+// what it does.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	what, arg := "wait", ""
+	if len(os.Args) > 1 {
+		what = os.Args[1]
+	}
+	if len(os.Args) > 2 {
+		arg = os.Args[2]
+	}
+	switch what {
+	case "wait": // until it is told to end
+		fmt.Println("waiting")
+		c := make(chan os.Signal, 1)
+		signal.Notify(c, syscall.SIGTERM)
+		<-c
+	case "stubborn": // never ends by itself
+		signal.Ignore(syscall.SIGTERM)
+		fmt.Println("ignoring")
+		for {
+			time.Sleep(time.Hour)
+		}
+	case "exit":
+		code, _ := strconv.Atoi(arg)
+		os.Exit(code)
+	case "eat": // memory, without end
+		var all [][]byte
+		for {
+			b := make([]byte, 1<<20)
+			for i := range b {
+				b[i] = 1
+			}
+			all = append(all, b)
+		}
+	case "spam": // that many bytes
+		n, _ := strconv.Atoi(arg)
+		line := strings.Repeat("x", 1023) + "\n"
+		for range n / 1024 {
+			fmt.Print(line)
+		}
+		fmt.Println("spammed")
+		select {}
+	case "report": // what it sees
+		json.NewEncoder(os.Stdout).Encode(report())
+		select {}
+	}
+}
+
+func report() map[string]any {
+	r := map[string]any{"uid": os.Getuid(), "gid": os.Getgid(), "pid": os.Getpid(), "args": os.Args}
+	r["hostname"], _ = os.Hostname()
+	r["cwd"], _ = os.Getwd()
+	r["groups"], _ = os.Getgroups()
+	r["env"] = os.Environ()
+	status := map[string]string{}
+	b, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(b)) {
+		k, v, _ := strings.Cut(line, ":")
+		status[k] = strings.TrimSpace(v)
+	}
+	r["status"] = status
+	score, _ := os.ReadFile("/proc/self/oom_score_adj")
+	r["oomScoreAdj"] = strings.TrimSpace(string(score))
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	r["mounts"] = strings.Split(strings.TrimSpace(string(mounts)), "\n")
+	interfaces := map[string]string{}
+	list, _ := net.Interfaces()
+	for _, i := range list {
+		interfaces[i.Name] = i.Flags.String()
+	}
+	r["interfaces"] = interfaces
+	files, _ := os.ReadDir("/dev")
+	var devices []string
+	for _, f := range files {
+		devices = append(devices, f.Name())
+	}
+	r["devices"] = devices
+	r["tries"] = map[string]string{
+		"unshare":     try(syscall.Unshare(syscall.CLONE_NEWUSER)),
+		"mount":       try(syscall.Mount("none", "/tmp", "tmpfs", 0, "")),
+		"sethostname": try(syscall.Sethostname([]byte("x"))),
+		"chown":       try(os.Chown("/main", 1, 1)),
+		"kcore":       try(read("/proc/kcore")),
+		"sysrq":       try(os.WriteFile("/proc/sysrq-trigger", []byte("h"), 0)),
+		"mknod":       try(syscall.Mknod("/disk", syscall.S_IFBLK|0o600, 0x0801)),
+		"rootfs":      try(os.WriteFile("/written", nil, 0o600)),
+		"identity":    try(os.WriteFile("/run/tidemark/x", nil, 0o600)),
+		"volume":      try(os.WriteFile("/data/x", []byte("x"), 0o600)),
+		"hosts":       try(read("/etc/hosts")),
+		"credential":  try(read("/run/tidemark/identity.nk")),
+	}
+	return r
+}
+
+func try(err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+func read(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, err := f.Read(make([]byte, 16))
+	if n == 0 && err == nil {
+		return fmt.Errorf("%s is empty", file)
+	}
+	return err
+}
