@@ -3,6 +3,7 @@
 package signingtest
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -14,9 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -26,10 +28,10 @@ import (
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-const (
-	bundleType    = "application/vnd.dev.sigstore.bundle.v0.3+json"
-	SignPredicate = "https://sigstore.dev/cosign/sign/v1" // in-toto predicate of a signature
-)
+// SignPredicate is the in-toto predicate type of an image's signature.
+const SignPredicate = "https://sigstore.dev/cosign/sign/v1"
+
+const bundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 // Key is a fresh signing key, ECDSA P-256 as cosign makes it.
 type Key struct {
@@ -156,7 +158,7 @@ func AttachBundle(t testing.TB, image schema.Image, bundle []byte, predicate str
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, _, err := v1.SHA256(strings.NewReader(string(raw)))
+	digest, _, err := v1.SHA256(bytes.NewReader(raw))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,13 +203,11 @@ func upload(t testing.TB, ref name.Digest, layer v1.Layer) v1.Descriptor {
 	if err := remote.WriteLayer(ref.Context(), layer); err != nil {
 		t.Fatal(err)
 	}
-	digest, err := layer.Digest()
+	described, err := partial.Descriptor(layer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	size, _ := layer.Size()
-	mediaType, _ := layer.MediaType()
-	return v1.Descriptor{MediaType: mediaType, Digest: digest, Size: size}
+	return *described
 }
 
 // document is a manifest as it shall be stored.
