@@ -119,38 +119,38 @@ func Dial(runDir string) (conn *nats.Conn, device string, err error) {
 	path := filepath.Join(runDir, agentFile)
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("reach the agent: no %s: does the agent run, and is this its run directory?", path)
+		return nil, "", fmt.Errorf("no %s: does the agent run, and is this its run directory?", path)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("reach the agent: %w", err)
+		return nil, "", err
 	}
 	defer file.Close()
 	data, err := io.ReadAll(io.LimitReader(file, 64<<10))
 	if err != nil {
-		return nil, "", fmt.Errorf("reach the agent: %w", err)
+		return nil, "", err
 	}
 	var info agentInfo
 	if err := json.Unmarshal(data, &info); err != nil {
-		return nil, "", fmt.Errorf("reach the agent: read %s: %w", path, err)
+		return nil, "", fmt.Errorf("read %s: %w", path, err)
 	}
 	if err := schema.CheckName(info.Device); err != nil {
-		return nil, "", fmt.Errorf("reach the agent: read %s: device: %w", path, err)
+		return nil, "", fmt.Errorf("read %s: device: %w", path, err)
 	}
 	key, err := readSeed(info.OperatorSeedFile)
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, "", fmt.Errorf("reach the agent: %w: only the user that the agent runs as may, try sudo", err)
+		return nil, "", fmt.Errorf("%w: only the user that the agent runs as may, try sudo", err)
 	}
 	if err != nil {
-		return nil, "", fmt.Errorf("reach the agent: %w", err)
+		return nil, "", err
 	}
 	public, err := key.PublicKey()
 	if err != nil {
-		return nil, "", fmt.Errorf("reach the agent: %w", err)
+		return nil, "", err
 	}
 	conn, err = nats.Connect(info.URL, nats.Name("operator"), nats.Nkey(public, key.Sign),
 		nats.CustomInboxPrefix(twin.Inbox(info.Device, "")))
 	if err != nil {
-		return nil, "", fmt.Errorf("reach the agent at %s: %w: does it run?", info.URL, err)
+		return nil, "", fmt.Errorf("connect to the agent at %s: %w: does it run?", info.URL, err)
 	}
 	return conn, info.Device, nil
 }

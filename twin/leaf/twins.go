@@ -189,56 +189,85 @@ func (s *service) get(m *nats.Msg) {
 	s.reply(m, d.Encode())
 }
 
+// errMoved says that the twin changed while an update of it was made.
+var errMoved = errors.New("twin changed meanwhile")
+
 // update applies merge patches to reported, one after the other, and answers
-// each when it is on disk.
+// all when the last is on disk.
 func (s *service) update(updates []*nats.Msg) {
-	reported := s.schema()
-	versions := make([]uint64, len(updates))
-	changes := make([]change, len(updates))
-	for i, m := range updates {
-		changes[i] = func(get func(string) (entry, bool)) ([]entry, error) {
-			e, ok := get(s.module)
-			if !ok || e.Removed {
-				return nil, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"}
-			}
-			changed, err := s.patch(&e, m.Data, reported)
-			versions[i] = e.Document.Properties.Reported.Version
-			if err != nil || !changed {
-				return nil, err
-			}
-			return []entry{e}, nil
+	for {
+		outcome, err := s.tryUpdate(updates)
+		if errors.Is(err, errMoved) {
+			continue // by Declare or Raise, which are rare
 		}
-	}
-	for i, err := range s.twins.store.commit(changes...) {
-		if err != nil {
-			s.refuse(updates[i], err)
-			continue
+		for i, m := range updates {
+			switch {
+			case outcome[i].err != nil:
+				s.refuse(m, outcome[i].err)
+			case err != nil:
+				s.refuse(m, err)
+			default:
+				answer, _ := json.Marshal(twin.Answer{Version: outcome[i].version}) // two plain fields
+				s.reply(m, answer)
+			}
 		}
-		answer, _ := json.Marshal(twin.Answer{Version: versions[i]}) // two plain fields
-		s.reply(updates[i], answer)
+		return
 	}
 }
 
-// patch merges a patch into what e reports.
-func (s *service) patch(e *entry, data []byte, reported *schema.ReportedSchema) (changed bool, err error) {
+// outcome is what becomes of one patch.
+type outcome struct {
+	version uint64
+	err     error
+}
+
+// tryUpdate makes the new state without holding the store, since a check can
+// take long, and commits it if the twin is still what it was made from.
+func (s *service) tryUpdate(updates []*nats.Msg) ([]outcome, error) {
+	outcomes := make([]outcome, len(updates))
+	e, ok := s.twins.store.get(s.module)
+	if !ok || e.Removed {
+		return outcomes, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"}
+	}
+	base := e.Document.Properties.Reported
+	next, reported := base, s.schema()
+	for i, m := range updates {
+		next, outcomes[i].err = s.patch(next, m.Data, reported)
+		outcomes[i].version = next.Version
+	}
+	if next.Version == base.Version {
+		return outcomes, nil
+	}
+	errs := s.twins.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
+		e, ok := get(s.module)
+		if !ok || e.Removed || e.Document.Properties.Reported.Version != base.Version {
+			return nil, errMoved
+		}
+		e.Document.Properties.Reported = next
+		return []entry{e}, nil
+	})
+	return outcomes, errs[0]
+}
+
+// patch merges a patch into what is reported.
+func (s *service) patch(present twin.Section, data []byte, reported *schema.ReportedSchema) (twin.Section, error) {
 	if s.module == "" {
-		return false, &twin.Error{Code: twin.CodeRefused, Message: "what the device reports is the agent's to say"}
+		return present, &twin.Error{Code: twin.CodeRefused, Message: "what the device reports is the agent's to say"}
 	}
 	patch, err := twin.ReadPatch(data)
 	if err != nil {
-		return false, err
+		return present, err
 	}
-	next, changed, err := twin.Merge(e.Document.Properties.Reported, patch, time.Now())
+	next, changed, err := twin.Merge(present, patch, time.Now())
 	if err != nil || !changed {
-		return false, err
+		return present, err
 	}
 	if reported != nil {
 		if err := reported.Check(next.Values); err != nil {
-			return false, schemaError(err)
+			return present, schemaError(err)
 		}
 	}
-	e.Document.Properties.Reported = next
-	return true, nil
+	return next, nil
 }
 
 // refuse answers with an error.
@@ -266,10 +295,11 @@ func (s *service) reply(m *nats.Msg, data []byte) {
 }
 
 // schemaError is how a value is refused that the definition does not allow.
-func schemaError(err error) error {
-	var e *twin.Error
-	if errors.As(err, &e) {
-		return err
+func schemaError(err error) *twin.Error {
+	e := &twin.Error{Code: twin.CodeSchema, Message: err.Error()}
+	var invalid *schema.InvalidError
+	if errors.As(err, &invalid) && len(invalid.Problems) > 0 {
+		e.Path, e.Message = invalid.Problems[0].Path, invalid.Problems[0].Message
 	}
-	return &twin.Error{Code: twin.CodeSchema, Message: err.Error()}
+	return e
 }
