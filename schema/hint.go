@@ -1,0 +1,109 @@
+package schema
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// hint says what to do where CUE's own message only says that it is not so, and
+// at which part of the path.
+func hint(at []string, message string) ([]string, string) {
+	if strings.Contains(message, "cannot find module providing package") {
+		return at, message + ": nothing is fetched: vendor it under cue.mod/pkg"
+	}
+	if message != "field not allowed" {
+		return at, message
+	}
+	for i := 1; i < len(at); i++ {
+		if better := badKey(at[i-1], unquoted(at[i])); better != "" {
+			return at[:i+1], better
+		}
+	}
+	if len(at) > 1 {
+		if near := nearest(unquoted(at[len(at)-1]), fieldNames()); near != "" {
+			return at, fmt.Sprintf("field not allowed: is %q meant?", near)
+		}
+	}
+	return at, message
+}
+
+// badKey says why name cannot be an entry of the map of that name; "" when it
+// can, or when that is no map.
+func badKey(in, name string) string {
+	switch in {
+	case "modules", "dependsOn":
+		if err := CheckName(name); err != nil {
+			return err.Error()
+		}
+	case "env":
+		if !envNameRE.MatchString(name) || strings.HasPrefix(name, "TIDEMARK_") {
+			return fmt.Sprintf("environment variable %q: want letters, digits and _, and not TIDEMARK_, which the agent sets", name)
+		}
+	case "mounts":
+		if !strings.HasPrefix(name, "/") || path.Clean(name) != name || reservedRE.MatchString(name) {
+			return fmt.Sprintf("mount path %q: want an absolute path without . and .., and not /dev, nor in /proc, /sys or /run/tidemark", name)
+		}
+	case "desired":
+		if strings.HasPrefix(name, "$") {
+			return fmt.Sprintf("property %q: names that start with $ are the twin's own", name)
+		}
+	}
+	return ""
+}
+
+var (
+	envNameRE  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+	reservedRE = regexp.MustCompile(`^(/|/dev|/(proc|sys|run/tidemark)(/.*)?)$`)
+)
+
+// fieldNames are all field names in the definitions.
+var fieldNames = sync.OnceValue(func() []string {
+	re := regexp.MustCompile(`(?m)^\s*([a-z][A-Za-z]*)[?!]?:`)
+	var names []string
+	for _, source := range Definitions() {
+		for _, m := range re.FindAllSubmatch(source, -1) {
+			names = append(names, string(m[1]))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+})
+
+// nearest is the name that a person who wrote s most likely meant: at most two
+// letters off, and fewer than half of them; "" when there is none.
+func nearest(s string, names []string) string {
+	best, found := min(2, (len(s)-1)/2), ""
+	for _, name := range names {
+		if d := editDistance(s, name); d > 0 && (d < best || d == best && found == "") {
+			best, found = d, name
+		}
+	}
+	return found
+}
+
+// editDistance is Levenshtein's: insertions, deletions and replacements.
+func editDistance(a, b string) int {
+	if len(a) > 64 || len(b) > 64 {
+		return 64
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
