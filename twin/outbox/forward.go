@@ -21,6 +21,7 @@ const (
 	resumeTimeout = 10 * time.Second
 	slowest       = 16 << 10 // bytes per second of the slowest link on which a batch is waited for
 	minPause      = 10 * time.Millisecond
+	askPause      = 50 * time.Millisecond
 	maxPause      = 2 * time.Second // with the link known to be down, asking costs nothing but local work
 )
 
@@ -231,7 +232,10 @@ func (f *forwarder) learn(batch []span, err error) {
 	if refused && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || errors.Is(err, nats.ErrNoResponders) {
 		return
 	}
-	f.count = max(1, f.count/2)
+	f.count = max(1, len(batch)/2)
+	if refused {
+		f.pause = min(f.pause, askPause) // the hub is there: what it does not like is found soon
+	}
 	if !refused || len(batch) != 1 || batch[0].reason != "" {
 		return
 	}

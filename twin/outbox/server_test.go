@@ -146,7 +146,12 @@ func (u *upstream) covered() (bodies []string, dropped []twin.Dropped) {
 			if err := json.Unmarshal(m.Data, &d); err != nil {
 				u.t.Fatal(err)
 			}
-			dropped, from = append(dropped, d), d.From
+			from = d.From
+			if n := len(dropped); n > 0 && dropped[n-1].Epoch == d.Epoch && dropped[n-1].Reason == d.Reason && dropped[n-1].To+1 == d.From {
+				dropped[n-1].To = d.To // how a range is cut depends on when it was read
+			} else {
+				dropped = append(dropped, d)
+			}
 		} else {
 			bodies = append(bodies, string(m.Data))
 		}
