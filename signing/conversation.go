@@ -119,7 +119,7 @@ func (c *conversation) bundle(ctx context.Context, digest v1.Hash) ([]byte, erro
 	}
 	for _, l := range m.Layers {
 		if strings.HasPrefix(string(l.MediaType), bundleTypePrefix) {
-			return c.blob(ctx, l.Digest)
+			return c.blob(ctx, l)
 		}
 	}
 	return nil, errNoBundle
@@ -166,13 +166,16 @@ func (c *conversation) simpleSigning(ctx context.Context, layer v1.Descriptor) (
 	if m.Signature, err = base64.StdEncoding.DecodeString(encoded); err != nil {
 		return m, &contentError{fmt.Errorf("annotation %s: %w", signatureAnnotation, err)}
 	}
-	m.Payload, err = c.blob(ctx, layer.Digest)
+	m.Payload, err = c.blob(ctx, layer)
 	return m, err
 }
 
 // blob fetches a blob of bounded size; the client library compares its digest.
-func (c *conversation) blob(ctx context.Context, digest v1.Hash) ([]byte, error) {
-	layer, err := c.puller.Layer(ctx, c.ref.Context().Digest(digest.String()))
+func (c *conversation) blob(ctx context.Context, desc v1.Descriptor) ([]byte, error) {
+	if desc.Size > evidence.MaxBlob {
+		return nil, &contentError{fmt.Errorf("blob %s: %d bytes are more than %d", desc.Digest, desc.Size, evidence.MaxBlob)}
+	}
+	layer, err := c.puller.Layer(ctx, c.ref.Context().Digest(desc.Digest.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -182,13 +185,10 @@ func (c *conversation) blob(ctx context.Context, digest v1.Hash) ([]byte, error)
 	}
 	defer body.Close()
 	data, err := io.ReadAll(io.LimitReader(body, evidence.MaxBlob+1))
-	if err != nil {
-		return nil, err
+	if err == nil && len(data) > evidence.MaxBlob {
+		err = errOverBudget
 	}
-	if len(data) > evidence.MaxBlob {
-		return nil, &contentError{fmt.Errorf("blob %s: larger than %d bytes", digest, evidence.MaxBlob)}
-	}
-	return data, nil
+	return data, err
 }
 
 // isNotFound reports whether the registry says that there is no such thing.

@@ -129,7 +129,7 @@ func (k *Key) Sign(t testing.TB, image schema.Image) {
 func (k *Key) SignClassic(t testing.TB, image schema.Image) {
 	t.Helper()
 	payload, sig := k.Payload(t, image.Digest())
-	AttachClassic(t, image, payload, base64.StdEncoding.EncodeToString(sig))
+	AttachClassic(t, image, Classic{Payload: payload, Signature: base64.StdEncoding.EncodeToString(sig)})
 }
 
 // AttachBundle makes any bytes a bundle that refers to image.
@@ -167,20 +167,30 @@ func AttachBundle(t testing.TB, image schema.Image, bundle []byte, predicate str
 	}
 }
 
-// AttachClassic adds any payload, with any annotation in the signature's place,
-// to the classic signatures of image.
-func AttachClassic(t testing.TB, image schema.Image, payload []byte, sig string) {
+// Classic is one entry of an image's classic signatures.
+type Classic struct {
+	Payload   []byte // the document that is signed
+	Signature string // base64, as the annotation has it
+}
+
+// AttachClassic adds any entries to the classic signatures of image.
+func AttachClassic(t testing.TB, image schema.Image, entries ...Classic) {
 	t.Helper()
+	const mediaType = "application/vnd.dev.cosign.simplesigning.v1+json"
 	tag := reference(t, image).Context().Tag(strings.Replace(image.Digest(), ":", "-", 1) + ".sig")
 	base := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	if have, err := remote.Image(tag); err == nil {
 		base = have
 	}
-	signed, err := mutate.Append(base, mutate.Addendum{
-		Layer:       static.NewLayer(payload, "application/vnd.dev.cosign.simplesigning.v1+json"),
-		MediaType:   "application/vnd.dev.cosign.simplesigning.v1+json",
-		Annotations: map[string]string{"dev.cosignproject.cosign/signature": sig},
-	})
+	var layers []mutate.Addendum
+	for _, e := range entries {
+		layers = append(layers, mutate.Addendum{
+			Layer:       static.NewLayer(e.Payload, mediaType),
+			MediaType:   mediaType,
+			Annotations: map[string]string{"dev.cosignproject.cosign/signature": e.Signature},
+		})
+	}
+	signed, err := mutate.Append(base, layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
