@@ -171,7 +171,7 @@ func (r *Reconciler) pullAll(ctx context.Context, desired schema.Desired) error 
 func (r *Reconciler) handOver(ctx context.Context, desired schema.Desired) {
 	r.change(func() {
 		if ctx.Err() == nil {
-			r.next, r.progress = &desired, ""
+			r.next = &desired
 		}
 	})
 	r.look.now()

@@ -96,11 +96,9 @@ func (r *Reconciler) planFor(v view) Plan {
 	plan := ground.hold(difference)
 	r.mu.Unlock()
 	settled := !difference.switches()
-	if settled != r.settled {
-		r.restock.now()
-	}
 	if settled != r.settled || !slices.Equal(plan, r.plan) {
 		r.change(func() { r.plan, r.settled = plan, settled })
+		r.restock.now() // a settled device may be pruned
 	}
 	return plan
 }

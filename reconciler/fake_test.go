@@ -1,0 +1,302 @@
+package reconciler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// machine is a reconciler.Runtime in memory. It fails the test when the
+// reconciler breaks a promise: a start of what is not verified or not on the
+// disk, a second running container of a module, a touch before the first
+// accepted revision.
+type machine struct {
+	t testing.TB
+
+	mu         sync.Mutex
+	containers map[string]*schema.Container
+	disk       map[schema.Image]bool
+	journal    []string // what was done, in order
+	pids       int
+	twins      bool                             // two containers of a module may run at a time
+	untouched  bool                             // nothing may be touched
+	lives      map[string]life                  // by module: how its processes end; absent: they do not
+	faults     map[string]int                   // by method: how many of the next calls fail; negative is all
+	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
+	slowStop   time.Duration                    // what a removal takes
+	exited     func()                           // task event
+	declared   func(module string) (known bool) // whether the module's twin was declared
+	clock      func() time.Time                 // the runtime's wall clock
+}
+
+// life is how a process ends by itself.
+type life struct {
+	after time.Duration
+	code  int
+}
+
+func newMachine(t testing.TB) *machine {
+	return &machine{
+		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
+		lives: map[string]life{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
+		exited: func() {}, declared: func(string) bool { return true }, clock: time.Now,
+	}
+}
+
+var errFault = errors.New("the machine is out of order")
+
+// begin is the start of every method; the caller holds m.mu.
+func (m *machine) begin(ctx context.Context, method string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if n := m.faults[method]; n != 0 {
+		m.faults[method] = n - 1
+		return fmt.Errorf("%s: %w", method, errFault)
+	}
+	if m.untouched && method != "observe" {
+		m.t.Errorf("%s before a revision was accepted", method)
+	}
+	return nil
+}
+
+func (m *machine) Observe(ctx context.Context) (schema.Observed, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "observe"); err != nil {
+		return schema.Observed{}, err
+	}
+	var observed schema.Observed
+	for _, id := range slices.Sorted(maps.Keys(m.containers)) {
+		observed.Containers = append(observed.Containers, *m.containers[id])
+	}
+	return observed, nil
+}
+
+func (m *machine) Pull(ctx context.Context, proof signing.Verified) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "pull"); err != nil {
+		return err
+	}
+	if proof.Image() == "" {
+		m.t.Error("pulled with no proof")
+	}
+	if m.disk[proof.Image()] {
+		return nil
+	}
+	if stuck := m.stuck[proof.Image()]; stuck != nil {
+		m.log("pull hangs", name(proof.Image()))
+		m.mu.Unlock()
+		defer m.mu.Lock()
+		select {
+		case <-stuck:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	m.log("pull", name(proof.Image()))
+	m.disk[proof.Image()] = true
+	return nil
+}
+
+func (m *machine) Start(ctx context.Context, module schema.Module, commit string, proof signing.Verified) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "start"); err != nil {
+		return err
+	}
+	if proof.Image() != module.Image || proof.Image() == "" {
+		return fmt.Errorf("start %s: no proof for %s", module.Name, module.Image)
+	}
+	if !m.disk[module.Image] {
+		return fmt.Errorf("start %s: image %s is not on the disk", module.Name, module.Image)
+	}
+	if !m.declared(module.Name) {
+		m.t.Errorf("started %s before its twin was declared", module.Name)
+	}
+	id := module.Name + "." + module.Hash()[:8]
+	if c := m.containers[id]; c != nil && c.State == schema.StateRunning {
+		return nil
+	}
+	m.containers[id] = &schema.Container{ID: id, Module: module.Name, Image: module.Image, Hash: module.Hash(), Commit: commit}
+	m.log("start", module.Name)
+	m.launch(m.containers[id])
+	return nil
+}
+
+func (m *machine) Restart(ctx context.Context, id string, restarts int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "restart"); err != nil {
+		return err
+	}
+	c := m.containers[id]
+	if c == nil {
+		return fmt.Errorf("restart %s: no such container", id)
+	}
+	if c.State == schema.StateRunning {
+		return nil
+	}
+	c.Restarts = restarts
+	m.log("restart", c.Module)
+	m.launch(c)
+	return nil
+}
+
+func (m *machine) Remove(ctx context.Context, id string) error {
+	m.mu.Lock()
+	slow := m.slowStop
+	m.mu.Unlock()
+	if slow > 0 {
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "remove"); err != nil {
+		return err
+	}
+	if c := m.containers[id]; c != nil {
+		m.log("remove", id[:min(len(id), max(len(c.Module), 1))])
+		delete(m.containers, id)
+	}
+	return nil
+}
+
+func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "prune"); err != nil {
+		return err
+	}
+	maps.DeleteFunc(m.disk, func(image schema.Image, _ bool) bool { return !slices.Contains(keep, image) })
+	return nil
+}
+
+// launch runs a process in c; the caller holds m.mu.
+func (m *machine) launch(c *schema.Container) {
+	for _, other := range m.containers {
+		if !m.twins && other != c && other.Module == c.Module && other.State == schema.StateRunning {
+			m.t.Errorf("%s runs twice: %s and %s", c.Module, other.ID, c.ID)
+		}
+	}
+	m.pids++
+	c.State, c.PID, c.StartedAt, c.ExitedAt = schema.StateRunning, m.pids, m.clock(), time.Time{}
+	c.ExitCode, c.OOMKilled = 0, false
+	if life, mortal := m.lives[c.Module]; mortal {
+		id, pid := c.ID, c.PID
+		time.AfterFunc(life.after, func() { m.end(id, pid, life.code) })
+	}
+}
+
+// end is the process's own end.
+func (m *machine) end(id string, pid, code int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.containers[id]; c != nil && c.PID == pid {
+		m.log("exit", c.Module)
+		c.State, c.PID, c.ExitCode, c.ExitedAt = schema.StateExited, 0, code, m.clock()
+		m.exited()
+	}
+}
+
+// crash ends whatever runs as the module.
+func (m *machine) crash(module string, code int) {
+	for _, c := range m.all() {
+		if c.Module == module && c.State == schema.StateRunning {
+			m.end(c.ID, c.PID, code)
+		}
+	}
+}
+
+// reboot ends every process without a trace.
+func (m *machine) reboot() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.containers {
+		c.State, c.PID, c.ExitCode, c.StartedAt, c.ExitedAt = schema.StateCreated, 0, 0, time.Time{}, time.Time{}
+	}
+}
+
+// plant puts a container there that nobody declared.
+func (m *machine) plant(c schema.Container) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.containers[c.ID] = &c
+}
+
+// set changes the machine's behaviour.
+func (m *machine) set(change func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	change()
+}
+
+func (m *machine) all() []schema.Container {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []schema.Container
+	for _, id := range slices.Sorted(maps.Keys(m.containers)) {
+		all = append(all, *m.containers[id])
+	}
+	return all
+}
+
+// running lists what runs: module, and the value of its V.
+func (m *machine) running() string {
+	var names []string
+	for _, c := range m.all() {
+		if c.State == schema.StateRunning {
+			names = append(names, c.Module)
+		}
+	}
+	return fmt.Sprint(names)
+}
+
+// container is the only container of a module.
+func (m *machine) container(module string) schema.Container {
+	m.t.Helper()
+	var found []schema.Container
+	for _, c := range m.all() {
+		if c.Module == module {
+			found = append(found, c)
+		}
+	}
+	if len(found) != 1 {
+		m.t.Fatalf("%d containers of %s: %+v", len(found), module, found)
+	}
+	return found[0]
+}
+
+func (m *machine) log(what, who string) { m.journal = append(m.journal, what+" "+who) }
+
+// done is the journal since it was asked for last.
+func (m *machine) done() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	journal := m.journal
+	m.journal = nil
+	return journal
+}
+
+// name is the last element of an image's repository.
+func name(image schema.Image) string {
+	repository := image.Repository()
+	for i := len(repository) - 1; i >= 0; i-- {
+		if repository[i] == '/' {
+			return repository[i+1:]
+		}
+	}
+	return repository
+}
