@@ -67,17 +67,27 @@ func (r *Runtime) hostsFile(module string) (string, error) {
 // loopbackUp brings up lo in the network namespace of pid. runc does so, too,
 // but nothing obliges a runtime to.
 func loopbackUp(pid int) error {
-	done := make(chan error)
-	go func() {
-		// The thread is never unlocked, so that it ends with this goroutine and
-		// no other one runs in the module's namespace.
-		runtime.LockOSThread()
-		done <- enterAndUp(pid)
-	}()
-	if err := <-done; err != nil {
+	if err := onOwnThread(func() error { return enterAndUp(pid) }); err != nil {
 		return fmt.Errorf("bring up the loopback: %w", err)
 	}
 	return nil
+}
+
+// onOwnThread calls f on a thread that ends afterwards, so that f may change
+// it. That cannot be the main thread: it never ends, and what it changes, the
+// process appears to have changed.
+func onOwnThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for ever, so that the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			done <- onOwnThread(f) // which cannot get this one while we hold it
+			runtime.UnlockOSThread()
+			return
+		}
+		done <- f()
+	}()
+	return <-done
 }
 
 func enterAndUp(pid int) error {

@@ -56,9 +56,7 @@ func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (st
 			}
 			known = run{pid: c.PID, start: start, met: looked}
 		}
-		// The process knows better than the label: a device without a clock
-		// starts its modules in 1970, and then learns the time.
-		c.StartedAt = r.boot.Add(known.start)
+		c.StartedAt = startTime(c.StartedAt, r.boot.Add(known.start))
 		if !known.attached && i < n {
 			strange = append(strange, i)
 		}
@@ -89,6 +87,16 @@ func (r *Runtime) made(id string, pid int) {
 	r.runs[id] = run{pid: pid, start: start, met: time.Now(), attached: true}
 }
 
+// startTime is when a process started: as its label says, which never differs
+// from one look to the next, unless the clock was set since. A device without
+// a battery for its clock starts its modules in 1970 and then learns the time.
+func startTime(label, derived time.Time) time.Time {
+	if d := derived.Sub(label); d > -launchTimeout && d < launchTimeout {
+		return label
+	}
+	return derived.Round(time.Second).UTC()
+}
+
 // setBoot follows the wall clock when it is set, and only then: start times
 // must not differ from one look to the next by the time between two readings.
 func (r *Runtime) setBoot(now time.Time) {
@@ -97,6 +105,6 @@ func (r *Runtime) setBoot(now time.Time) {
 		return
 	}
 	if d := boot.Sub(r.boot); d > 2*time.Second || d < -2*time.Second {
-		r.boot = boot
+		r.boot = boot.Round(0) // without its monotonic reading
 	}
 }

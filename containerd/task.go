@@ -46,6 +46,12 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 		}
 	}()
 	created, err := r.client.TaskService().Create(ctx, request)
+	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // of a container whose record is gone
+		if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
+			return err
+		}
+		created, err = r.client.TaskService().Create(ctx, request)
+	}
 	if err != nil {
 		return fmt.Errorf("make its process: %w", errgrpc.ToNative(err))
 	}

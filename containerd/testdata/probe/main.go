@@ -31,9 +31,7 @@ func main() {
 	case "stubborn": // never ends by itself
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ignoring")
-		for {
-			time.Sleep(time.Hour)
-		}
+		forever()
 	case "exit":
 		code, _ := strconv.Atoi(arg)
 		os.Exit(code)
@@ -53,10 +51,16 @@ func main() {
 			fmt.Print(line)
 		}
 		fmt.Println("spammed")
-		select {}
+		forever()
 	case "report": // what it sees
 		json.NewEncoder(os.Stdout).Encode(report())
-		select {}
+		forever()
+	}
+}
+
+func forever() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 

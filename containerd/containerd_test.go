@@ -1,0 +1,50 @@
+package containerd_test
+
+import (
+	"testing"
+
+	"github.com/tidemark-edge/tidemark/internal/harness"
+)
+
+// scenarios run on every supported version of containerd.
+var scenarios = []struct {
+	name string
+	play func(*stage)
+}{
+	{"a module is pulled, started and observed", startAndObserve},
+	{"an agent that is started again adopts what runs", adoption},
+	{"restart keeps the container and counts", restart},
+	{"a killed module is observed with its signal", killed},
+	{"a module beyond its memory limit is observed as such", outOfMemory},
+	{"a foreign container is listed and removed", foreign},
+	{"a module that ignores its stop signal is killed", stubborn},
+	{"a module is confined", confinement},
+	{"root in a module is confined", rootless},
+	{"network none has only a loopback", networkNone},
+	{"network host is for those who may", networkHost},
+	{"host paths are for those who may", hostMounts},
+	{"limits hold", limits},
+	{"volumes belong to the module", volumes},
+	{"a user that is none does not become root", wrongUsers},
+	{"nothing starts without its proof", unproven},
+	{"events are kicks", watch},
+	{"a dead shim", deadShim},
+	{"what is half made or half removed goes", leftovers},
+	{"a Start that is cut off", halfMade},
+	{"nothing is left after many rounds", leaks},
+	// These end the daemon.
+	{"a daemon that is started again", daemonRestart},
+	{"a reboot", reboot},
+}
+
+func TestContainerd(t *testing.T) {
+	for _, version := range harness.ContainerdVersions {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, version)
+			for _, s := range scenarios {
+				t.Run(s.name, func(t *testing.T) { s.play(w.stage(t)) })
+			}
+		})
+	}
+}
