@@ -1,0 +1,156 @@
+package hub
+
+import (
+	"encoding/base64"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// admission decides who may connect and what for. It is the server's
+// CustomClientAuthentication: it is asked on every connect, so that a device is
+// admitted or revoked without disturbing any other. (A reload of the server's
+// options would not cut the leafnode connection of a revoked device.)
+type admission struct {
+	mu        sync.Mutex
+	server    *server.Server
+	operators map[string]bool     // public NKeys that may do everything
+	devices   map[string]string   // name of each admitted device, by public NKey
+	conns     map[string][]uint64 // connections of each device's key
+}
+
+func newAdmission() *admission {
+	return &admission{operators: map[string]bool{}, devices: map[string]string{}, conns: map[string][]uint64{}}
+}
+
+// devicePermissions are all that a device may do at the hub, seen from the
+// device. twin.FleetMoved says the same.
+func devicePermissions(device string) *server.Permissions {
+	return &server.Permissions{
+		Publish:   &server.SubjectPermission{Allow: publishAllowed(device)},
+		Subscribe: &server.SubjectPermission{Allow: subscribeAllowed(device)},
+		// One answer to each request that the device receives.
+		Response: &server.ResponsePermission{MaxMsgs: 1, Expires: responseTime},
+	}
+}
+
+// responseTime is how long a device may take to answer a request.
+const responseTime = 2 * time.Minute
+
+func publishAllowed(device string) []string { return []string{twin.Up(device) + ".>"} }
+
+func subscribeAllowed(device string) []string {
+	return []string{twin.FleetMoved, twin.Inbox(device, "") + ".>", twin.Prefix(device, "") + ".rpc.>"}
+}
+
+// serve tells which server asks.
+func (a *admission) serve(s *server.Server) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.server = s
+}
+
+// operator admits a key to everything.
+func (a *admission) operator(public string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.operators[public] = true
+}
+
+// admit admits exactly these devices, public NKey by name, and ends the
+// connections of every other key.
+func (a *admission) admit(devices map[string]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fresh := make(map[string]string, len(devices))
+	for device, public := range devices {
+		fresh[public] = device
+	}
+	for public, device := range a.devices {
+		if fresh[public] != device {
+			a.cut(a.conns[public])
+			delete(a.conns, public)
+		}
+	}
+	a.devices = fresh
+}
+
+// cut ends connections. One that was let in a moment ago is not yet where the
+// server finds it, so cut looks for a while.
+func (a *admission) cut(ids []uint64) {
+	s := a.server
+	for _, id := range ids {
+		go func() {
+			for range 100 {
+				if s.DisconnectClientByID(id) == nil {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+	}
+}
+
+// Check implements server.Authentication.
+func (a *admission) Check(c server.ClientAuthentication) bool {
+	if !signed(c) {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	account, err := a.server.LookupAccount(server.DEFAULT_GLOBAL_ACCOUNT)
+	if err != nil {
+		return false
+	}
+	public := c.GetOpts().Nkey
+	if a.operators[public] && c.Kind() == server.CLIENT {
+		c.RegisterUser(&server.User{Username: "operator", Account: account})
+		return true
+	}
+	device, ok := a.devices[public]
+	if !ok {
+		return false
+	}
+	a.conns[public] = append(slices.DeleteFunc(a.conns[public], a.gone), c.GetID())
+	c.RegisterUser(&server.User{Username: device, Account: account, Permissions: devicePermissions(device)})
+	return true
+}
+
+// gone reports whether a connection ended.
+func (a *admission) gone(id uint64) bool {
+	return a.server.GetClient(id) == nil && a.server.GetLeafNode(id) == nil
+}
+
+// admitted lists the devices, public NKey by name.
+func (a *admission) admitted() map[string]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make(map[string]string, len(a.devices))
+	for public, device := range maps.All(a.devices) {
+		out[device] = public
+	}
+	return out
+}
+
+// signed reports whether the other side has the seed of the key that it names.
+func signed(c server.ClientAuthentication) bool {
+	o := c.GetOpts()
+	key, err := nkeys.FromPublicKey(o.Nkey)
+	if err != nil {
+		return false
+	}
+	sig, err := base64.RawURLEncoding.DecodeString(o.Sig)
+	if err != nil {
+		if sig, err = base64.StdEncoding.DecodeString(o.Sig); err != nil {
+			return false
+		}
+	}
+	nonce := c.GetNonce()
+	return len(nonce) > 0 && key.Verify(nonce, sig) == nil
+}

@@ -1,0 +1,150 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+)
+
+const (
+	maxPayload = 1 << 20 // bytes of a message, the same as on the device
+	maxTwins   = 1 << 30 // bytes of the twins of the whole fleet
+
+	// maxBatches is how many devices may be in the middle of an atomic batch; the
+	// server's own limit of 50 is for few publishers, and a fleet comes back at once.
+	maxBatches = 20000
+)
+
+// embedded is the hub's own NATS server.
+type embedded struct {
+	server      *server.Server
+	leafAddress string
+}
+
+// startEmbedded starts it and connects to it, inside the process.
+func (h *Hub) startEmbedded(ctx context.Context) error {
+	options, err := h.serverOptions()
+	if err != nil {
+		return err
+	}
+	s, err := server.NewServer(options)
+	if err != nil {
+		return err
+	}
+	log := newServerLog(h.config.Warn)
+	s.SetLoggerV2(log, false, false, false)
+	h.admission.serve(s)
+	h.embedded = &embedded{server: s}
+	started := make(chan struct{})
+	go func() {
+		s.Start()
+		close(started)
+	}()
+	if err := ready(ctx, s, started, log.fatal); err != nil {
+		return err
+	}
+	h.embedded.leafAddress = net.JoinHostPort(options.LeafNode.Host, strconv.Itoa(options.LeafNode.Port))
+	if v, err := s.Varz(nil); err == nil && options.LeafNode.Port == server.RANDOM_PORT {
+		h.embedded.leafAddress = net.JoinHostPort(options.LeafNode.Host, strconv.Itoa(v.LeafNode.Port))
+	}
+	key, err := nkeys.CreateUser() // for this run; it is nowhere on disk
+	if err != nil {
+		return err
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		return err
+	}
+	h.admission.operator(public)
+	h.nc, err = nats.Connect("", nats.InProcessServer(s), nats.Name("tidemark-hub"), nats.MaxReconnects(-1),
+		nats.Nkey(public, func(nonce []byte) ([]byte, error) { return key.Sign(nonce) }))
+	return err
+}
+
+// ready waits until clients can connect. JetStream reads its streams before
+// that, which may take long on a slow disk: only ctx bounds it.
+func ready(ctx context.Context, s *server.Server, started <-chan struct{}, fatal <-chan error) error {
+	for {
+		select {
+		case err := <-fatal:
+			return fmt.Errorf("start the server: %w", err)
+		case <-ctx.Done():
+			return fmt.Errorf("start the server: %w", ctx.Err())
+		case <-started:
+			if s.ReadyForConnections(10 * time.Millisecond) {
+				return nil
+			}
+		}
+	}
+}
+
+func (h *Hub) serverOptions() (*server.Options, error) {
+	host, port, err := listenAddress("listen", h.config.Listen)
+	if err != nil {
+		return nil, err
+	}
+	leafHost, leafPort, err := listenAddress("leafListen", h.config.LeafListen)
+	if err != nil {
+		return nil, err
+	}
+	store := filepath.Join(h.config.StateDir, "jetstream")
+	if err := os.MkdirAll(store, 0o700); err != nil {
+		return nil, err
+	}
+	o := &server.Options{
+		ServerName: "tidemark-hub", Host: host, Port: port, NoSigs: true, NoLog: true,
+		MaxPayload: maxPayload, PingInterval: 30 * time.Second, WriteDeadline: 10 * time.Second, AuthTimeout: 10,
+		AlwaysEnableNonce: true, CustomClientAuthentication: h.admission,
+		JetStream: true, JetStreamDomain: "hub", StoreDir: store, SyncAlways: true, DisableJetStreamBanner: true,
+		// Explicit: the automatic limit shrinks with the free disk, and a full
+		// stream then does not come back after a restart (nats-server#3641).
+		JetStreamMaxStore:  int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
+		JetStreamMaxMemory: 16 << 20,
+	}
+	o.JetStreamLimits.MaxBatchInflightPerStream = maxBatches
+	o.JetStreamLimits.MaxBatchInflightTotal = maxBatches
+	o.JetStreamLimits.MaxBatchTimeout = 2 * time.Minute // one batch over a slow link
+	o.LeafNode.Host, o.LeafNode.Port = leafHost, leafPort
+	o.LeafNode.AuthTimeout = 10
+	// Devices stay at the address that they were given, behind a proxy maybe.
+	o.LeafNode.NoAdvertise = true
+	// No device learns what another subscribes to: 1000 would not settle.
+	o.LeafNode.IsolateLeafnodeInterest = true
+	if t := h.config.TLS; t != nil {
+		certificate, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("tls of leafListen: %w", err)
+		}
+		o.LeafNode.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
+		o.LeafNode.TLSTimeout = 10
+	}
+	return o, nil
+}
+
+func listenAddress(what, s string) (host string, port int, err error) {
+	host, p, err := net.SplitHostPort(s)
+	if err != nil {
+		return "", 0, fmt.Errorf("%s %q: want host:port: %w", what, s, err)
+	}
+	if port, err = strconv.Atoi(p); err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("%s %q: want a port from 0 to 65535, where 0 takes a free one", what, s)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
+
+func (e *embedded) stop() {
+	e.server.Shutdown()
+	e.server.WaitForShutdown()
+}
