@@ -51,5 +51,5 @@ func Inbox(device, module string) string {
 // because the answer is published with the answerer's permissions, and a module
 // that names another's subject as its reply would speak there in our name.
 func MayAnswer(device, module, reply string) bool {
-	return strings.HasPrefix(reply, Inbox(device, module)+".")
+	return strings.HasPrefix(reply, Inbox(device, module)+".") && !strings.ContainsAny(reply, "*> \t\r\n")
 }

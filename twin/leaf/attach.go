@@ -183,22 +183,19 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
-// ended reports whether the process of a pidfd has.
+// ended reports whether the process of a pidfd has. It does not wait.
 func ended(process *os.File) bool {
-	n, err := pollFile(process, 0)
-	return n > 0 || err != nil
-}
-
-// pollFile waits until a pidfd's process has ended, for so many milliseconds.
-func pollFile(file *os.File, ms int) (int, error) {
-	conn, err := file.SyscallConn()
+	conn, err := process.SyscallConn()
 	if err != nil {
-		return 0, err
+		return true // closed
 	}
-	var n int
-	var failed error
+	n := 0
 	err = conn.Control(func(fd uintptr) {
-		n, failed = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+		for again := true; again; { // the runtime's own signals interrupt
+			var err error
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+			again = err == unix.EINTR
+		}
 	})
-	return n, errors.Join(err, failed)
+	return n > 0 || err != nil
 }

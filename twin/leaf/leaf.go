@@ -59,6 +59,7 @@ type Leaf struct {
 	doors     *doors
 	methods   *methods
 	warn      func(error)
+	log       *log
 	declaring sync.Mutex // one Declare or Identity at a time
 	closing   context.Context
 	end       context.CancelFunc
@@ -71,7 +72,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open leaf: %w", err)
 	}
-	l := &Leaf{config: config, warn: config.Warn}
+	l := &Leaf{config: config, warn: config.Warn, log: newLog(config.Warn)}
 	l.closing, l.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
@@ -88,7 +89,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 		return nil, err
 	}
 	l.admission.declare(l.store.declared(), l.warn)
-	if l.server, err = startServer(ctx, config, host, port, l.admission, l.warn); err != nil {
+	if l.server, err = startServer(ctx, config, host, port, l.admission, l.log); err != nil {
 		return nil, err
 	}
 	l.port = l.server.Addr().(*net.TCPAddr).Port
@@ -96,7 +97,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 		return nil, err
 	}
 	l.doors = newDoors(l.port, l.admission, l.warn)
-	if l.link, err = watchServer(l.server, l.admission); err != nil {
+	if l.link, err = watchServer(l.server, l.admission, l.log); err != nil {
 		return nil, err
 	}
 	if l.methods, err = l.newMethods(); err != nil {
@@ -186,7 +187,7 @@ func (l *Leaf) Close() error {
 // modules and to JetStream, with every permission. Nothing that is published on
 // it reaches the hub. The caller closes it.
 func (l *Leaf) Connect(name string) (*nats.Conn, error) {
-	return connect(l.server, name, l.config.Device, l.agent)
+	return connect(l.server, name, l.config.Device, l.agent, l.log)
 }
 
 // ConnectHub returns a new connection to the hub (account UPLINK): what is
@@ -195,11 +196,11 @@ func (l *Leaf) Connect(name string) (*nats.Conn, error) {
 // fail with nats.ErrNoResponders or by their deadline. Its inbox prefix is
 // twin.Inbox(device, ""). The caller closes it.
 func (l *Leaf) ConnectHub(name string) (*nats.Conn, error) {
-	return connect(l.server, name, l.config.Device, l.uplink)
+	return connect(l.server, name, l.config.Device, l.uplink, l.log)
 }
 
 // connect makes a connection that stays within the process.
-func connect(s *server.Server, name, device string, key nkeys.KeyPair) (*nats.Conn, error) {
+func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log) (*nats.Conn, error) {
 	public, err := key.PublicKey()
 	if err != nil {
 		return nil, err
@@ -207,6 +208,11 @@ func connect(s *server.Server, name, device string, key nkeys.KeyPair) (*nats.Co
 	conn, err := nats.Connect("", nats.InProcessServer(s), nats.Name(name),
 		nats.Nkey(public, key.Sign),
 		nats.CustomInboxPrefix(twin.Inbox(device, "")),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if !errors.Is(err, nats.ErrSlowConsumer) { // which the subscription's reader is told
+				log.say("connection %s: %w", []any{name, err})
+			}
+		}),
 		nats.MaxReconnects(-1))
 	if err != nil {
 		return nil, fmt.Errorf("connect %s to the leaf: %w", name, err)

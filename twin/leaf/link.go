@@ -111,7 +111,7 @@ type link struct {
 
 // watchServer follows the server's own events, and looks now and then all the
 // same.
-func watchServer(s *server.Server, a *admission) (*link, error) {
+func watchServer(s *server.Server, a *admission, log *log) (*link, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -120,7 +120,7 @@ func watchServer(s *server.Server, a *admission) (*link, error) {
 		return nil, err
 	}
 	k := &link{server: s, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
-	if k.system, err = connect(s, "link", "system", key); err != nil {
+	if k.system, err = connect(s, "link", "system", key, log); err != nil {
 		return nil, err
 	}
 	look := make(chan struct{}, 1)

@@ -2,6 +2,8 @@ package leaf
 
 import (
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"time"
 )
@@ -10,44 +12,55 @@ import (
 // with a wrong seed complains four times a second, for ever.
 const quiet = time.Minute
 
-// serverLog passes on what the server says that a person should know.
-type serverLog struct {
+// log passes on what the server and our own connections say that a person
+// should know, each thing not too often. It is the server's logger.
+type log struct {
 	warn  func(error)
 	fatal chan error // holds the first reason why the server does not start
 
 	mu   sync.Mutex
-	said map[string]time.Time // by format, so that it is bounded by the server's source
+	said map[string]time.Time // by format without the connection that it is about
 }
 
-func newServerLog(warn func(error)) *serverLog {
-	return &serverLog{warn: warn, fatal: make(chan error, 1), said: map[string]time.Time{}}
+// maxSaid bounds the different things that are said within the time of quiet.
+const maxSaid = 256
+
+func newLog(warn func(error)) *log {
+	return &log{warn: warn, fatal: make(chan error, 1), said: map[string]time.Time{}}
 }
 
-func (l *serverLog) say(format string, v []any) {
+func (l *log) say(format string, v []any) {
+	// The server puts "address - cid:7 - " before what a connection did.
+	what := format
+	for _, part := range strings.Split(format, " - ") {
+		what = part
+	}
 	l.mu.Lock()
-	last, ok := l.said[format]
-	repeat := ok && time.Since(last) < quiet
+	now := time.Now()
+	maps.DeleteFunc(l.said, func(_ string, last time.Time) bool { return now.Sub(last) >= quiet })
+	_, repeat := l.said[what]
+	repeat = repeat || len(l.said) >= maxSaid
 	if !repeat {
-		l.said[format] = time.Now()
+		l.said[what] = now
 	}
 	l.mu.Unlock()
 	if !repeat {
-		l.warn(fmt.Errorf("leaf server: "+format, v...))
+		l.warn(fmt.Errorf(format, v...))
 	}
 }
 
 // Fatalf is what the server calls in place of ending the process, since the
 // logger is ours.
-func (l *serverLog) Fatalf(format string, v ...any) {
+func (l *log) Fatalf(format string, v ...any) {
 	select {
 	case l.fatal <- fmt.Errorf(format, v...):
 	default:
-		l.say(format, v)
+		l.say("leaf server: "+format, v)
 	}
 }
 
-func (l *serverLog) Errorf(format string, v ...any) { l.say(format, v) }
-func (l *serverLog) Warnf(format string, v ...any)  { l.say(format, v) }
-func (l *serverLog) Noticef(string, ...any)         {}
-func (l *serverLog) Debugf(string, ...any)          {}
-func (l *serverLog) Tracef(string, ...any)          {}
+func (l *log) Errorf(format string, v ...any) { l.say("leaf server: "+format, v) }
+func (l *log) Warnf(format string, v ...any)  { l.say("leaf server: "+format, v) }
+func (l *log) Noticef(string, ...any)         {}
+func (l *log) Debugf(string, ...any)          {}
+func (l *log) Tracef(string, ...any)          {}

@@ -28,7 +28,7 @@ const (
 )
 
 // startServer starts the embedded server and returns when clients can connect.
-func startServer(ctx context.Context, c Config, host string, port int, a *admission, warn func(error)) (*server.Server, error) {
+func startServer(ctx context.Context, c Config, host string, port int, a *admission, log *log) (*server.Server, error) {
 	options, err := serverOptions(c, host, port, a)
 	if err != nil {
 		return nil, err
@@ -38,7 +38,6 @@ func startServer(ctx context.Context, c Config, host string, port int, a *admiss
 		return nil, err
 	}
 	a.serve(s) // before the first client can ask
-	log := newServerLog(warn)
 	s.SetLoggerV2(log, false, false, false)
 	started := make(chan struct{})
 	go func() {

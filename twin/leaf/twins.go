@@ -24,8 +24,9 @@ const (
 	maxQueuedBytes = 4 << 20
 )
 
-// twins answers for the documents. Each twin has its own subscription and its
-// own goroutine, so that a module that floods its own delays no other.
+// twins answers for the documents. Each twin has its own subscription, queue and
+// goroutine, so that a module that floods its own fills no other's queue, and
+// one whose patches take long to check keeps no other waiting.
 type twins struct {
 	device string
 	store  *store
