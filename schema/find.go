@@ -12,6 +12,10 @@ import (
 	"cuelang.org/go/cue/token"
 )
 
+// DeviceDirs are the directories that define a device, sorted: one of their own
+// files has a top-level field `device`. Nothing is evaluated.
+func (t Tree) DeviceDirs() []string { return t.deviceDirs("") }
+
 // deviceDirs are the directories that define a device: one of their own files
 // has a top-level field `device`. The layers above have `#device`. With a name,
 // only directories of that name are looked at.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"io/fs"
 	"path"
-	"strings"
 )
 
 // Load evaluates what tree defines for a device. The device's directory is
@@ -72,35 +71,28 @@ func (t Tree) Load(ctx context.Context, device, dir string) (Desired, error) {
 // Devices is LoadAll for a tree that was read before.
 func (t Tree) Devices(ctx context.Context) ([]Entry, error) {
 	entries := []Entry{}
-	for _, dir := range t.deviceDirs("") {
+	for _, dir := range t.DeviceDirs() {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		e := Entry{Name: path.Base(dir), Dir: dir}
-		if err := CheckName(e.Name); err != nil {
-			e.Err = invalidFile(dir, "defines a device, whose directory cannot be named so: %v", err)
-		} else if desired, err := t.evaluate(e.Name, dir); err != nil {
-			e.Err = err
-		} else {
-			e.Identity, e.Tags = desired.Identity, desired.Tags
-		}
-		entries = append(entries, e)
+		entries = append(entries, t.Device(dir))
 	}
-	refuseDuplicates(entries)
 	return entries, nil
 }
 
-// refuseDuplicates marks the devices that several directories define: nobody
-// could say which one counts.
-func refuseDuplicates(entries []Entry) {
-	dirs := map[string][]string{}
-	for _, e := range entries {
-		dirs[e.Name] = append(dirs[e.Name], e.Dir)
+// Device evaluates the device that one of DeviceDirs defines. A device that
+// several directories define is refused in each: nobody could say which one
+// counts.
+func (t Tree) Device(dir string) Entry {
+	e := Entry{Name: path.Base(dir), Dir: dir}
+	if err := CheckName(e.Name); err != nil {
+		e.Err = invalidFile(dir, "defines a device, which cannot be named so: %v", err)
+	} else if _, err := t.deviceDir(e.Name); err != nil {
+		e.Err = err
+	} else if desired, err := t.evaluate(e.Name, dir); err != nil {
+		e.Err = err
+	} else {
+		e.Identity, e.Tags = desired.Identity, desired.Tags
 	}
-	for i, e := range entries {
-		if len(dirs[e.Name]) > 1 {
-			entries[i] = Entry{Name: e.Name, Dir: e.Dir, Err: invalidFile(e.Dir,
-				"device %s is defined in several directories: %s", e.Name, strings.Join(dirs[e.Name], ", "))}
-		}
-	}
+	return e
 }

@@ -77,7 +77,8 @@ func (p *problems) convert(e errors.Error) Problem {
 		slices.SortStableFunc(own, func(a, b Position) int {
 			return cmp.Or(cmp.Compare(strings.Count(b.File, "/"), strings.Count(a.File, "/")), cmp.Compare(b.Line, a.Line))
 		})
-		problem.Position, problem.Also = own[0], own[1:min(len(own), maxAlso+1)]
+		problem.Position = own[0]
+		problem.Also = append(problem.Also, own[1:min(len(own), maxAlso+1)]...)
 	}
 	return problem
 }
