@@ -69,6 +69,7 @@ func (g *Git) SignedCommit(files map[string]string) string {
 
 func (g *Git) commit(files map[string]string, args ...string) string {
 	g.t.Helper()
+	add := []string{"add", "--"}
 	for name, content := range files {
 		path := filepath.Join(g.Dir, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -77,7 +78,10 @@ func (g *Git) commit(files map[string]string, args ...string) string {
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
 			g.t.Fatal(err)
 		}
-		g.Run("add", "--", name)
+		add = append(add, name)
+	}
+	if len(files) > 0 {
+		g.Run(add...)
 	}
 	g.Run(append([]string{"commit", "-q", "--allow-empty", "-m", "Change the fleet"}, args...)...)
 	return g.Head()

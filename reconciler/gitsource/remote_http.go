@@ -149,7 +149,7 @@ func (t *boundedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	if err != nil {
 		return nil, err
 	}
-	m := &metered{Reader: res.Body, dog: t.dog, max: 2 * t.limits.PackBytes, what: "a pack"}
+	m := &metered{Reader: res.Body, dog: t.dog, max: t.limits.PackBytes + t.limits.PackBytes/8 + 1<<20, what: "a pack"}
 	switch {
 	case res.StatusCode >= 300:
 		m.Reader = io.LimitReader(res.Body, maxErrorBytes)

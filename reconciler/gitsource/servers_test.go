@@ -3,6 +3,7 @@ package gitsource
 import (
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/cgi"
@@ -64,6 +65,7 @@ func newHTTPServer(t testing.TB, g *harness.Git, gate func(http.ResponseWriter, 
 		Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(g.Dir), "GIT_HTTP_EXPORT_ALL=1",
 			"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1"},
 		Stderr: io.Discard,
+		Logger: log.New(io.Discard, "", 0),
 	}
 	if path, err := exec.LookPath("git"); err == nil {
 		backend.Path = path
@@ -75,6 +77,7 @@ func newHTTPServer(t testing.TB, g *harness.Git, gate func(http.ResponseWriter, 
 			backend.ServeHTTP(w, r)
 		}
 	}))
+	s.server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	t.Cleanup(s.server.Close)
 	return s
 }
@@ -138,7 +141,16 @@ func runUploadPack(session ssh.Session) {
 	}
 	cmd := exec.CommandContext(session.Context(), "/bin/sh", "-c", session.RawCommand())
 	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = session, session, session.Stderr()
+	cmd.Stdout, cmd.Stderr = session, session.Stderr()
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		session.Exit(1)
+		return
+	}
+	go func() { // not by cmd, which would wait for the client to end its side
+		io.Copy(stdin, session)
+		stdin.Close()
+	}()
 	if err := cmd.Run(); err != nil {
 		session.Exit(128)
 		return
