@@ -1,6 +1,7 @@
 package containerd_test
 
 import (
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -139,6 +141,13 @@ func foreign(s *stage) {
 	if found.Module != "" || found.Hash != "" || found.State != schema.StateRunning || found.PID == 0 || len(observed.Containers) != 2 {
 		s.t.Fatalf("%+v among %+v", found, observed.Containers)
 	}
+	harness.Eventually(s.t, func() error { // as the first process it is deaf until it handles signals
+		b, err := os.ReadFile("/proc/" + itoa(found.PID) + "/status")
+		if err == nil && strings.Contains(string(b), "SigCgt:\t0000000000000000") {
+			err = fmt.Errorf("it does not listen")
+		}
+		return err
+	})
 	if err := s.Remove(s.ctx, "byhand"); err != nil {
 		s.t.Fatal(err)
 	}

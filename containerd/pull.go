@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -91,31 +93,46 @@ func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, 
 	return lease, nil
 }
 
-// fetch downloads and unpacks.
+// fetch downloads and unpacks. What came before and cannot be gone on with is
+// thrown away, once, or no later attempt could succeed.
 func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
 	resolver, err := r.resolver(image.Registry())
 	if err != nil {
 		return err
 	}
-	var seen ingests
-	_, err = r.client.Pull(ctx, string(image),
-		client.WithResolver(resolver),
-		client.WithPullUnpack,
-		client.WithPullSnapshotter(r.config.Snapshotter),
-		client.WithMaxConcurrentDownloads(parallelLayers),
-		client.WithImageHandler(images.HandlerFunc(seen.note)))
-	if err == nil {
-		return nil
-	}
-	if errdefs.IsFailedPrecondition(err) {
-		// What came does not have its digest: it must not be resumed, or no
-		// later attempt could succeed.
+	seen, err := r.download(ctx, image, resolver)
+	if isSpoilt(err) {
 		seen.abort(ctx, r.client)
+		if seen, err = r.download(ctx, image, resolver); isSpoilt(err) {
+			seen.abort(ctx, r.client)
+		}
 	}
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("the registry does not have it for this platform: %w", err)
 	}
 	return err
+}
+
+// download makes one attempt and says what it downloaded, or tried to.
+func (r *Runtime) download(ctx context.Context, image schema.Image, resolver remotes.Resolver) (*ingests, error) {
+	seen := &ingests{}
+	_, err := r.client.Pull(ctx, string(image),
+		client.WithResolver(resolver),
+		client.WithPullUnpack,
+		client.WithPullSnapshotter(r.config.Snapshotter),
+		client.WithMaxConcurrentDownloads(parallelLayers),
+		client.WithImageHandler(images.HandlerFunc(seen.note)))
+	return seen, err
+}
+
+// isSpoilt reports whether a download failed because of what came earlier: it
+// does not have its digest, or the registry cannot go on in the middle.
+func isSpoilt(err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	if errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return true
+	}
+	return errdefs.IsFailedPrecondition(err)
 }
 
 // ingests are the names under which a pull downloads.

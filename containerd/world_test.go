@@ -290,9 +290,12 @@ func (s *stage) raw() *client.Client {
 func (s *stage) ctr(args ...string) string {
 	s.t.Helper()
 	args = append([]string{"--address", s.daemon.Address, "--namespace", s.config.Namespace}, args...)
-	out, err := exec.Command(harness.Tool(s.t, "ctr-"+s.daemon.Version), args...).CombinedOutput()
+	var stderr strings.Builder
+	cmd := exec.Command(harness.Tool(s.t, "ctr-"+s.daemon.Version), args...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
 	if err != nil {
-		s.t.Fatalf("ctr %s: %v\n%s", strings.Join(args, " "), err, out)
+		s.t.Fatalf("ctr %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
 	}
 	return string(out)
 }
