@@ -39,6 +39,8 @@ func (h *Hub) serve(ctx context.Context) error {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	return h.nc.FlushWithContext(ctx)
 }
 
