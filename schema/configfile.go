@@ -111,6 +111,9 @@ func parseConfig(ctx *cue.Context, path string, source []byte, p *problems) (cue
 	refuseEmbed(f, p)
 	p.places = newLocator([]*ast.File{f})
 	v := ctx.BuildFile(f)
+	if k := v.IncompleteKind(); k != cue.StructKind && v.Err() == nil {
+		return cue.Value{}, invalidFile(path, "holds a %v: want fields, as in device: \"hannover01\"", k)
+	}
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		p.addCUE(err)
 	}

@@ -23,10 +23,11 @@ func hint(at []string, message string) ([]string, string) {
 			return at[:i+1], better
 		}
 	}
-	if len(at) > 1 {
-		if near := nearest(unquoted(at[len(at)-1]), fieldNames()); near != "" {
-			return at, fmt.Sprintf("field not allowed: is %q meant?", near)
-		}
+	if len(at) == 0 {
+		return at, message
+	}
+	if near := nearest(unquoted(at[len(at)-1]), fieldNames()); len(near) > 0 && len(near) <= 3 {
+		return at, "field not allowed: is " + strings.Join(near, " or ") + " meant?"
 	}
 	return at, message
 }
@@ -73,13 +74,17 @@ var fieldNames = sync.OnceValue(func() []string {
 	return slices.Compact(names)
 })
 
-// nearest is the name that a person who wrote s most likely meant: at most two
-// letters off, and fewer than half of them; "" when there is none.
-func nearest(s string, names []string) string {
-	best, found := min(2, (len(s)-1)/2), ""
+// nearest are the names that a person who wrote s may have meant: at most two
+// letters off, and fewer than half of them.
+func nearest(s string, names []string) []string {
+	best, found := min(2, (len(s)-1)/2), []string{}
 	for _, name := range names {
-		if d := editDistance(s, name); d > 0 && (d < best || d == best && found == "") {
-			best, found = d, name
+		d := editDistance(s, name)
+		if d < best {
+			best, found = d, nil
+		}
+		if d > 0 && d == best {
+			found = append(found, name)
 		}
 	}
 	return found
