@@ -27,6 +27,7 @@ func Prefix(device, module string) string {
 //	up.<device>.out.<module>.<name>  publish  into the hub's stream of messages
 //	up.<device>.twin                 request  newest document of one twin, answered when the hub has stored it
 //	up.<device>.resume               request  where the hub's stream stands for this device
+//	up.<device>.answer.>             publish  answers to the hub's calls of devices.<device>.rpc.<name>, which name it as reply
 //	fleet.moved                      publish  by the hub: the fleet repository has a new commit
 const FleetMoved = "fleet.moved"
 

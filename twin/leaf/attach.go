@@ -38,7 +38,8 @@ func (l *Leaf) Attach(_ context.Context, module string, pid int) error {
 
 // doors are the listeners inside the modules' namespaces.
 type doors struct {
-	port      int // that they listen on, and that the server does
+	port      int    // that they listen on, and that the server does
+	own       uint64 // inode of the device's own network namespace
 	admission *admission
 	warn      func(error)
 
@@ -64,8 +65,12 @@ type door struct {
 	conns    map[net.Conn]struct{} // guarded by doors.mu
 }
 
-func newDoors(port int, a *admission, warn func(error)) *doors {
-	return &doors{port: port, admission: a, warn: warn, byRoom: map[room]*door{}}
+func newDoors(port int, a *admission, warn func(error)) (*doors, error) {
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/thread-self/ns/net", &own); err != nil {
+		return nil, fmt.Errorf("network namespace: %w", err)
+	}
+	return &doors{port: port, own: own.Ino, admission: a, warn: warn, byRoom: map[room]*door{}}, nil
 }
 
 func (d *doors) open(module string, pid int) error {
@@ -85,9 +90,9 @@ func (d *doors) open(module string, pid int) error {
 		return err
 	}
 	defer namespace.Close()
-	if own, err := inodeOf("/proc/self/ns/net"); err != nil || inode == own {
+	if inode == d.own {
 		process.Close()
-		return err
+		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -130,36 +135,42 @@ func openNamespace(path string) (*os.File, uint64, error) {
 	return file, s.Ino, nil
 }
 
-func inodeOf(path string) (uint64, error) {
-	var s unix.Stat_t
-	err := unix.Stat(path, &s)
-	return s.Ino, err
+// listenIn opens a listener on the loopback of a network namespace. A socket
+// stays in the namespace it was made in.
+func listenIn(namespace *os.File, port int) (listener net.Listener, err error) {
+	onThrowawayThread(func() {
+		if err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			err = fmt.Errorf("enter the network namespace: %w", err)
+			return
+		}
+		if err = loopbackUp(); err != nil {
+			err = fmt.Errorf("bring the loopback up: %w", err)
+			return
+		}
+		listener, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	})
+	return listener, err
 }
 
-// listenIn opens a listener on the loopback of a network namespace. A socket
-// stays in the namespace it was made in; the thread that went there is thrown
-// away.
-func listenIn(namespace *os.File, port int) (net.Listener, error) {
-	type result struct {
-		listener net.Listener
-		err      error
+// onThrowawayThread runs f on a thread that ends with it, so that f may move it
+// to where no other code may find itself. That must not be the process's first
+// thread, which cannot end, and which stands for the whole process in /proc.
+func onThrowawayThread(f func()) {
+	done := make(chan struct{})
+	var run func()
+	run = func() {
+		runtime.LockOSThread()
+		if unix.Gettid() == unix.Getpid() {
+			go run()
+			<-done // held meanwhile, so that it is not the one again
+			runtime.UnlockOSThread()
+			return
+		}
+		defer close(done) // and the thread, still locked, ends with the goroutine
+		f()
 	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- result{nil, fmt.Errorf("enter the network namespace: %w", err)}
-			return
-		}
-		if err := loopbackUp(); err != nil {
-			done <- result{nil, fmt.Errorf("bring the loopback up: %w", err)}
-			return
-		}
-		listener, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		done <- result{listener, err}
-	}()
-	r := <-done
-	return r.listener, r.err
+	go run()
+	<-done
 }
 
 // loopbackUp sets the flag that a new namespace's lo lacks.

@@ -96,7 +96,9 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err := l.writeOperator(); err != nil {
 		return nil, err
 	}
-	l.doors = newDoors(l.port, l.admission, l.warn)
+	if l.doors, err = newDoors(l.port, l.admission, l.warn); err != nil {
+		return nil, err
+	}
 	if l.link, err = watchServer(l.server, l.admission, l.log); err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ const defaultHubPort = "7422"
 // local are subjects that stay inside the device or inside the hub, whatever
 // the other side permits: a second fence behind the separate accounts.
 var local = []string{
-	"$JS.>", "$KV.>", "$O.>", "$SRV.>", "devices.*.modules.>", "devices.*.twin.>",
+	"$SYS.>", "$JS.>", "$KV.>", "$O.>", "$SRV.>", "devices.*.modules.>", "devices.*.twin.>",
 }
 
 // remoteHub says how the server links to the hub.

@@ -52,7 +52,7 @@ func (l *Leaf) newMethods() (*methods, error) {
 }
 
 // Handle answers devices.<device>.rpc.<name>, from people on the device and from
-// the hub. Calls may run at the same time; their context ends with the leaf. An
+// the hub, which has to name a reply subject below up.<device>.answer. Calls may run at the same time; their context ends with the leaf. An
 // error is answered as twin.Answer: an *twin.Error as it is, any other with
 // twin.CodeFailed.
 func (l *Leaf) Handle(name string, f func(ctx context.Context, body []byte) ([]byte, error)) error {
