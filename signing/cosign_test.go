@@ -1,6 +1,12 @@
 package signing_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +16,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -125,4 +132,37 @@ func verify(t testing.TB, v *signing.Verifier, img schema.Image) error {
 		t.Errorf("a proof %+v came with the error %v", got, err)
 	}
 	return err
+}
+
+// Signers disagree on the hash for other curves, and on how Ed25519 is used;
+// what the real command lines write with such keys is accepted.
+func TestOtherKindsOfCosignKeys(t *testing.T) {
+	host, dir := harness.ReferrersRegistry(t), cosignKey(t)
+	p384, err384 := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	p521, err521 := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	rsa3072, errRSA := rsa.GenerateKey(rand.Reader, 3072)
+	_, ed, errEd := ed25519.GenerateKey(rand.Reader)
+	if err := errors.Join(err384, err521, errRSA, errEd); err != nil {
+		t.Fatal(err)
+	}
+	for name, key := range map[string]crypto.Signer{"P-384": p384, "P-521": p521, "RSA-3072": rsa3072, "Ed25519": ed} {
+		private, err := cryptoutils.MarshalPrivateKeyToPEM(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "plain.pem"), private, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		mustCosign(t, "cosign-v2", dir, "import-key-pair", "--key=plain.pem", "--output-key-prefix="+name)
+		for _, way := range cosignWays {
+			t.Run(name+"/"+way.name, func(t *testing.T) {
+				t.Parallel()
+				img := push(t, host)
+				mustCosign(t, way.tool, dir, append([]string{"sign", "--key=" + name + ".key", "-y", string(img)}, way.args...)...)
+				if err := verify(t, policy(t, "**", dir+"/"+name+".pub"), img); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }

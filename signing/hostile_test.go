@@ -41,7 +41,10 @@ func hostile(t *testing.T, twist func(honest http.Handler) http.HandlerFunc) (v 
 		}
 		honest.ServeHTTP(w, r)
 	}))
-	t.Cleanup(srv.CloseClientConnections)
+	t.Cleanup(func() {
+		srv.CloseClientConnections() // ends the handlers that are stuck
+		srv.Close()
+	})
 	host := strings.TrimPrefix(srv.URL, "http://")
 	key := signingtest.NewKey(t)
 	img = push(t, host)

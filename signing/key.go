@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -27,9 +28,10 @@ const maxKeyFile = 16 << 10
 // key is one trusted public key.
 type key struct {
 	signer string // as evidence shows it: "key sha256:<hex of the DER form's hash>"
-	// Ways to verify. Signers disagree on the hash that belongs to a curve
-	// larger than P-256: sigstore's registry of algorithms takes the curve's
-	// size, cosign takes SHA-256.
+	// Ways to verify, for signers disagree: with a curve larger than P-256,
+	// sigstore's registry of algorithms takes a hash of the curve's size, and
+	// cosign SHA-256; with Ed25519, the registry takes the pure form, and cosign
+	// the pre-hashed one (RFC 8032).
 	plain   []signature.Verifier
 	bundles []*verify.Verifier
 }
@@ -77,8 +79,17 @@ func newKey(pub crypto.PublicKey, der []byte) (*key, error) {
 		return nil, err
 	}
 	k.plain = append(k.plain, standard)
-	if ec, ok := pub.(*ecdsa.PublicKey); ok && ec.Curve.Params().BitSize > 256 {
-		v, err := signature.LoadECDSAVerifier(ec, crypto.SHA256)
+	switch pub := pub.(type) {
+	case *ecdsa.PublicKey:
+		if pub.Curve.Params().BitSize > 256 {
+			v, err := signature.LoadECDSAVerifier(pub, crypto.SHA256)
+			if err != nil {
+				return nil, err
+			}
+			k.plain = append(k.plain, v)
+		}
+	case ed25519.PublicKey:
+		v, err := signature.LoadED25519phVerifier(pub)
 		if err != nil {
 			return nil, err
 		}
