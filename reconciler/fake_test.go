@@ -96,10 +96,12 @@ func (m *machine) Pull(ctx context.Context, proof signing.Verified) error {
 	if stuck := m.stuck[proof.Image()]; stuck != nil {
 		m.log("pull hangs", name(proof.Image()))
 		m.mu.Unlock()
-		defer m.mu.Lock()
 		select {
 		case <-stuck:
 		case <-ctx.Done():
+		}
+		m.mu.Lock()
+		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}

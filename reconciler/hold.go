@@ -16,7 +16,7 @@ const parallel = 4
 type ground struct {
 	now      time.Time
 	target   schema.Desired
-	busy     map[string]string // verb of the action under way, by Action.subject
+	busy     map[string]string // verb of the action under way, or to begin now, by Action.subject
 	failures failures
 	shelf    shelf
 	declared bool
@@ -28,12 +28,12 @@ type ground struct {
 // hold puts off those actions of the plan that cannot be done now. An action is
 // put off
 //
-//   - while another one for the same subject is under way;
+//   - while another one for the same subject is under way, or comes before it;
 //   - when it failed, until its back-off has passed;
 //   - when it needs an image that is not verified, or not on the disk: nothing
 //     starts unverified, and nothing stops before its replacement can start;
-//   - a start, while something is being removed, and before the twins of the
-//     target are declared;
+//   - a start, while another container of the module is there, while any module
+//     is being removed, and before the twins of the target are declared;
 //   - while a module that it depends on is coming up;
 //   - while enough others start.
 //
@@ -46,8 +46,10 @@ func (g *ground) hold(plan Plan) Plan {
 	held := make(Plan, 0, len(plan))
 	for _, a := range plan {
 		if a.Verb != Wait {
-			a = g.admit(a, plan)
-			g.count(a.subject(), a.Verb)
+			if a = g.admit(a, plan); a.Verb != Wait {
+				g.busy[a.subject()] = a.Verb
+				g.count(a.subject(), a.Verb)
+			}
 		}
 		held = append(held, a)
 	}
@@ -109,6 +111,9 @@ func (g *ground) lacks(a Action, plan Plan) string {
 
 // inTurn keeps the order of starts.
 func (g *ground) inTurn(a Action, module schema.Module, plan Plan) string {
+	if _, removed := plan.find(Remove, a.Module); removed {
+		return "starts after the removal of its other container"
+	}
 	if a.Verb == Start && g.removals > 0 {
 		return "starts after the removals"
 	}
