@@ -20,6 +20,7 @@ const module = "github.com/tidemark-edge/tidemark/"
 // all below it.
 var rooms = map[string][]string{
 	"schema":               {},
+	"schema/…":             {"schema"},
 	"signing":              {"schema", "signing/…"},
 	"signing/…":            {"schema", "signing", "signing/…"},
 	"twin":                 {},
@@ -30,7 +31,7 @@ var rooms = map[string][]string{
 	"reconciler/gitsource": {"schema", "signing"},
 	"reconciler/…":         {"schema", "signing", "reconciler", "reconciler/…"},
 	"hub":                  {"schema", "signing", "twin", "reconciler/gitsource"},
-	"cmd/tidemark":         {"schema", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "reconciler", "reconciler/gitsource", "hub"},
+	"cmd/tidemark":         {"schema", "schema/…", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "reconciler", "reconciler/gitsource", "hub"},
 	"examples/…":           {"twin"},
 	"internal/harness":     {"schema"},
 	"internal/layout":      {},

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf"
+)
+
+// The direct methods of the device, devices.<device>.rpc.<name>, that the agent
+// answers and the commands here call.
+const (
+	methodStatus    = "status"    // answers schema.Report
+	methodPlan      = "plan"      // takes schema.Desired, answers reconciler.Plan
+	methodReconcile = "reconcile" // looks at the fleet repository now; answers {}
+)
+
+// answerWithin is how long a person waits for the agent. It answers from
+// memory, or after one look at containerd.
+const answerWithin = 10 * time.Second
+
+// device is a connection of a person's command to the agent of this device.
+type device struct {
+	conn *nats.Conn
+	name string
+}
+
+// runDirFlag adds the flag that says which agent is meant.
+func runDirFlag(cmd *cobra.Command, runDir *string) {
+	cmd.Flags().StringVar(runDir, "run-dir", "/run/tidemark", "the agent's run directory")
+}
+
+// dialDevice connects to the agent that has this run directory.
+func dialDevice(runDir string) (*device, error) {
+	conn, name, err := leaf.Dial(runDir)
+	if err != nil {
+		return nil, fmt.Errorf("reach the agent by %s: %w (is `tidemark agent` running, and are you root? --run-dir names another agent)", runDir, err)
+	}
+	return &device{conn: conn, name: name}, nil
+}
+
+func (d *device) close() { d.conn.Close() }
+
+// call calls a direct method of the device and decodes its answer into result.
+func (d *device) call(ctx context.Context, method string, body, result any) error {
+	return d.request(ctx, twin.Prefix(d.name, "")+".rpc."+method, body, result)
+}
+
+// request asks on a subject of the device and decodes the answer into result.
+func (d *device) request(ctx context.Context, subject string, body, result any) error {
+	data := []byte("{}")
+	if body != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("ask %s: %w", subject, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
+	msg, err := d.conn.RequestWithContext(ctx, subject, data)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("ask %s: nobody answers: the agent is starting or of another version", subject)
+	}
+	if err != nil {
+		return fmt.Errorf("ask %s: %w", subject, err)
+	}
+	var refusal struct {
+		Error *twin.Error `json:"error"`
+	}
+	if json.Unmarshal(msg.Data, &refusal) == nil && refusal.Error != nil {
+		return fmt.Errorf("ask %s: %w", subject, refusal.Error)
+	}
+	if err := json.Unmarshal(msg.Data, result); err != nil {
+		return fmt.Errorf("ask %s: read the answer: %w", subject, err)
+	}
+	return nil
+}

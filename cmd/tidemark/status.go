@@ -1,0 +1,123 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"maps"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+func newStatus() *cobra.Command {
+	var out output
+	var runDir string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Show what this device runs, and why",
+		Long: `Show the phase, the revision and every module of this device, as the agent
+reports them to the hub. It works with no network.
+
+Exits with 3 when the device is not as its newest revision asks.`,
+		Example: "  tidemark status\n  tidemark status -o json | jq .modules.sensor.pid",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := dialDevice(runDir)
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			var report schema.Report
+			if err := d.call(cmd.Context(), methodStatus, nil, &report); err != nil {
+				return err
+			}
+			if err := out.print(cmd, report, func(w io.Writer) { printReport(w, d.name, report) }); err != nil {
+				return err
+			}
+			if report.Phase != schema.PhaseHealthy || report.Refused != nil {
+				return &exitError{code: exitNo}
+			}
+			return nil
+		},
+	}
+	out.flag(cmd)
+	runDirFlag(cmd, &runDir)
+	return cmd
+}
+
+// printReport writes a report for people.
+func printReport(w io.Writer, device string, r schema.Report) {
+	fmt.Fprintf(w, "device\t%s\n", device)
+	fmt.Fprintf(w, "phase\t%s\n", r.Phase)
+	if s := r.LastDesiredStatus; s.Code != schema.CodeOK {
+		fmt.Fprintf(w, "status\t%d %s\n", s.Code, s.Description)
+	}
+	fmt.Fprintf(w, "revision\t%s\n", revisionLine(r.Revision))
+	if r.LastGood.Commit != r.Revision.Commit {
+		fmt.Fprintf(w, "last good\t%s\n", revisionLine(r.LastGood))
+	}
+	if f := r.Refused; f != nil {
+		fmt.Fprintf(w, "refused\t%s, %s\n", revisionLine(f.Revision), f.Phase)
+		for line := range strings.Lines(f.Reason) {
+			fmt.Fprintf(w, "\t%s\n", strings.TrimRight(line, "\n"))
+		}
+	}
+	if len(r.Modules) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\nMODULE\tSTATUS\tPID\tRESTARTS\tSTARTED\tSIGNED BY\tIMAGE\n")
+	for _, name := range slices.Sorted(maps.Keys(r.Modules)) {
+		m := r.Modules[name]
+		signer := "-"
+		if m.Evidence != nil {
+			signer = m.Evidence.Rule
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", name, m.RuntimeStatus, orDash(m.PID), m.Restarts, clock(m.StartedAt), signer, shortImage(m.Image))
+		if m.StatusDescription != "" {
+			fmt.Fprintf(w, "  %s\n", m.StatusDescription)
+		}
+	}
+}
+
+// revisionLine is a revision in one line.
+func revisionLine(r schema.Revision) string {
+	if r.IsZero() {
+		return "none"
+	}
+	line := r.Short()
+	if r.Subject != "" {
+		line += " " + r.Subject
+	}
+	if r.Signer != "" {
+		line += ", signed by " + r.Signer
+	}
+	return line
+}
+
+// shortImage leaves of the digest what tells images apart for a person.
+func shortImage(i schema.Image) string {
+	const prefix = len("sha256:") + 12
+	if d := i.Digest(); len(d) > prefix {
+		return i.Repository() + "@" + d[:prefix]
+	}
+	return string(i)
+}
+
+func orDash(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+func clock(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}

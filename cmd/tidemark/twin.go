@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tidemark-edge/tidemark/hub"
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// twins are what `tidemark twin` reads: the agent's of this device, or the
+// hub's of all devices.
+type twins struct {
+	runDir, hub, creds string
+}
+
+func newTwin() *cobra.Command {
+	var from twins
+	cmd := &cobra.Command{
+		Use:   "twin",
+		Short: "Read the twins of this device and its modules, or those that the hub has",
+		Long: `Read twins. On a device they come from its agent, with no network. With --hub they
+come from the hub, for every device of the fleet.`,
+		Example: `  tidemark twin get                     # this device
+  tidemark twin get sensor              # a module on it
+  tidemark twin get hannover01/sensor --hub hub.example.com:4223 --creds operator.nk
+  tidemark twin list --hub hub.example.com:4223 --creds operator.nk`,
+	}
+	cmd.PersistentFlags().StringVar(&from.runDir, "run-dir", "/run/tidemark", "the agent's run directory")
+	cmd.PersistentFlags().StringVar(&from.hub, "hub", "", "ask this hub, HOST:PORT or nats://…, in place of the agent")
+	cmd.PersistentFlags().StringVar(&from.creds, "creds", "", "file with the operator's seed for --hub (operator.nk in the hub's state directory)")
+	cmd.AddCommand(newTwinGet(&from), newTwinList(&from))
+	return cmd
+}
+
+func newTwinGet(from *twins) *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:     "get [MODULE | DEVICE[/MODULE]]",
+		Short:   "Show one twin: desired, reported, versions",
+		Example: "  tidemark twin get sensor -o json | jq .properties.reported.temperature",
+		Args:    usage(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := ""
+			if len(args) > 0 {
+				name = args[0]
+			}
+			doc, err := from.get(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			return out.print(cmd, doc, func(w io.Writer) { printTwin(w, doc) })
+		},
+	}
+	out.flag(cmd)
+	return cmd
+}
+
+func newTwinList(from *twins) *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List the twins that the hub has, or that this device has",
+		Example: "  tidemark twin list --hub hub.example.com:4223 --creds operator.nk",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			docs, err := from.list(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return out.print(cmd, docs, func(w io.Writer) {
+				fmt.Fprintln(w, "IDENTITY\tDESIRED\tREPORTED\tFROM")
+				for _, d := range docs {
+					fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", schema.Address(d.Device, d.Module), d.Properties.Desired.Version, d.Properties.Reported.Version, short(d.Properties.Desired.Source))
+				}
+			})
+		},
+	}
+	out.flag(cmd)
+	return cmd
+}
+
+// get reads the twin of that name: of a module of this device, or with a hub of
+// DEVICE or DEVICE/MODULE.
+func (t *twins) get(ctx context.Context, name string) (twin.Document, error) {
+	if t.hub == "" {
+		return t.getHere(ctx, name)
+	}
+	device, module, _ := strings.Cut(name, "/")
+	if device == "" {
+		return twin.Document{}, &exitError{exitUsage, fmt.Errorf("say whose twin: DEVICE or DEVICE/MODULE (`tidemark twin list --hub …` has them all)")}
+	}
+	var doc twin.Document
+	err := t.atHub(ctx, func(twins *hub.Twins) (err error) {
+		doc, err = twins.Get(ctx, device, module)
+		return err
+	})
+	return doc, err
+}
+
+// atHub calls f with the twins of the hub.
+func (t *twins) atHub(ctx context.Context, f func(*hub.Twins) error) error {
+	if t.creds == "" {
+		return &exitError{exitUsage, fmt.Errorf("--hub needs --creds, the seed file of the hub's operator (operator.nk in the hub's state directory)")}
+	}
+	conn, err := hub.Dial(t.hub, t.creds)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	twins, err := hub.OpenTwins(ctx, conn)
+	if err != nil {
+		return err
+	}
+	return f(twins)
+}
+
+// getHere asks the agent for the twin of a module, or of the device itself.
+func (t *twins) getHere(ctx context.Context, module string) (twin.Document, error) {
+	if module != "" {
+		if err := schema.CheckName(module); err != nil {
+			return twin.Document{}, &exitError{exitUsage, err}
+		}
+	}
+	d, err := dialDevice(t.runDir)
+	if err != nil {
+		return twin.Document{}, err
+	}
+	defer d.close()
+	var doc twin.Document
+	err = d.request(ctx, twin.Prefix(d.name, module)+".twin.get", nil, &doc)
+	return doc, err
+}
+
+func (t *twins) list(ctx context.Context) ([]twin.Document, error) {
+	if t.hub != "" {
+		var docs []twin.Document
+		err := t.atHub(ctx, func(twins *hub.Twins) (err error) {
+			docs, err = twins.List(ctx, "")
+			return err
+		})
+		return docs, err
+	}
+	device, err := t.getHere(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	docs := []twin.Document{device}
+	modules, _ := device.Properties.Reported.Values["modules"].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		doc, err := t.getHere(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
+}
+
+// printTwin writes a twin for people.
+func printTwin(w io.Writer, d twin.Document) {
+	fmt.Fprintf(w, "twin of %s\n", schema.Address(d.Device, d.Module))
+	if len(d.Tags) > 0 {
+		fmt.Fprintln(w, "\ntags")
+		printValues(w, "  ", d.Tags)
+	}
+	desired, reported := d.Properties.Desired, d.Properties.Reported
+	fmt.Fprintf(w, "\ndesired, version %d", desired.Version)
+	if desired.Source != "" {
+		fmt.Fprintf(w, ", from commit %s", short(desired.Source))
+	}
+	fmt.Fprintln(w)
+	printValues(w, "  ", desired.Values)
+	fmt.Fprintf(w, "\nreported, version %d\n", reported.Version)
+	printValues(w, "  ", reported.Values)
+}
+
+// printValues writes an object with a line for each value, nested objects
+// indented below their name.
+func printValues(w io.Writer, indent string, values map[string]any) {
+	for _, key := range slices.Sorted(maps.Keys(values)) {
+		if nested, ok := values[key].(map[string]any); ok && len(nested) > 0 {
+			fmt.Fprintf(w, "%s%s:\n", indent, key)
+			printValues(w, indent+"  ", nested)
+			continue
+		}
+		text, err := json.Marshal(values[key])
+		if err != nil {
+			text = fmt.Append(nil, values[key])
+		}
+		fmt.Fprintf(w, "%s%s: %s\n", indent, key, text)
+	}
+}
+
+// short abbreviates a commit for people.
+func short(commit string) string { return schema.Revision{Commit: commit}.Short() }
