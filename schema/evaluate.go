@@ -74,14 +74,20 @@ func (t Tree) instance(dir string) (*build.Instance, error) {
 	for name, source := range t {
 		overlay[treeRoot+"/"+name] = load.FromBytes(source)
 	}
-	insts := load.Instances([]string{"."}, &load.Config{
-		Dir:        path.Join(treeRoot, dir),
+	args := []string{"./" + dir}
+	if top, _, _ := strings.Cut(dir, "/"); len(top) == 1 {
+		// CUE v0.17.1 does not look above a top-level directory with a name of one
+		// letter for what to import, unless the root itself is asked for, too.
+		args = append(args, ".")
+	}
+	insts := load.Instances(args, &load.Config{
+		Dir:        treeRoot,
 		ModuleRoot: treeRoot,
 		Overlay:    overlay,
 		Registry:   noRegistry{},
 		Env:        []string{"CUE_REGISTRY=none"},
 	})
-	if len(insts) != 1 {
+	if len(insts) != len(args) {
 		return nil, invalidFile(dir, "holds %d CUE packages, want one", len(insts))
 	}
 	inst := insts[0]

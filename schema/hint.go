@@ -75,9 +75,9 @@ var fieldNames = sync.OnceValue(func() []string {
 })
 
 // nearest are the names that a person who wrote s may have meant: at most two
-// letters off, and fewer than half of them.
+// letters off, and no more than half of them.
 func nearest(s string, names []string) []string {
-	best, found := min(2, (len(s)-1)/2), []string{}
+	best, found := min(2, len(s)/2), []string{}
 	for _, name := range names {
 		d := editDistance(s, name)
 		if d < best {

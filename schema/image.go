@@ -12,9 +12,16 @@ type Image string
 
 var imageRE = regexp.MustCompile(`^[a-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{64}$`)
 
+// maxImage bounds a reference: a repository has at most 255 bytes, and a host as
+// many.
+const maxImage = 600
+
 // ParseImage checks that s is repository@sha256:digest, with the registry host
 // spelled out, and says what to write instead where it is not.
 func ParseImage(s string) (Image, error) {
+	if len(s) > maxImage {
+		return "", fmt.Errorf("image %.60q…: longer than %d bytes", s, maxImage)
+	}
 	if imageRE.MatchString(s) {
 		return Image(s), nil
 	}
