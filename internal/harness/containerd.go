@@ -25,7 +25,7 @@ type Daemon struct {
 
 	t      testing.TB
 	binary string
-	proc   *process
+	proc   *Process
 }
 
 const daemonConfig = `version = 2
@@ -59,7 +59,7 @@ func (d *Daemon) Start() {
 	cmd := exec.Command(d.binary, "--config", filepath.Join(d.Dir, "config.toml"), "--log-level", "info")
 	// The daemon finds its shim beside itself, and the shim finds runc, by PATH.
 	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(d.binary)+":"+filepath.Dir(d.Runc)+":"+os.Getenv("PATH"))
-	d.proc = start(d.t, d.Dir, cmd)
+	d.proc = Start(d.t, d.Dir, cmd)
 	Eventually(d.t, func() error {
 		if err := d.proc.ended(); err != nil {
 			return err
@@ -73,7 +73,7 @@ func (d *Daemon) Start() {
 }
 
 // Kill ends the daemon with SIGKILL. Its shims and containers stay.
-func (d *Daemon) Kill() { d.proc.stop(syscall.SIGKILL) }
+func (d *Daemon) Kill() { d.proc.Stop(syscall.SIGKILL) }
 
 // Restart kills the daemon and starts it again.
 func (d *Daemon) Restart() { d.t.Helper(); d.Kill(); d.Start() }
@@ -83,7 +83,7 @@ func (d *Daemon) Restart() { d.t.Helper(); d.Kill(); d.Start() }
 // bundle, then the mounts.
 func (d *Daemon) cleanUp() {
 	if d.proc != nil {
-		d.proc.stop(syscall.SIGTERM)
+		d.proc.Stop(syscall.SIGTERM)
 		d.proc.printLog()
 	}
 	for _, pid := range shims(d.Address) {

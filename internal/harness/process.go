@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// process is a program that a test started and ends.
-type process struct {
+// Process is a program that a test started and ends.
+type Process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	log  string        // file with its output
 	done chan struct{} // closed when it has ended
 }
 
-// start runs cmd with its output in a file of dir, which the test prints when
+// Start runs cmd with its output in a file of dir, which the test prints when
 // it fails.
-func start(t testing.TB, dir string, cmd *exec.Cmd) *process {
+func Start(t testing.TB, dir string, cmd *exec.Cmd) *Process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, log: filepath.Join(dir, filepath.Base(cmd.Path)+".log"), done: make(chan struct{})}
+	p := &Process{t: t, cmd: cmd, log: filepath.Join(dir, filepath.Base(cmd.Path)+".log"), done: make(chan struct{})}
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
@@ -50,8 +50,8 @@ func start(t testing.TB, dir string, cmd *exec.Cmd) *process {
 	return p
 }
 
-// stop ends the process with sig, and with SIGKILL after a while.
-func (p *process) stop(sig os.Signal) {
+// Stop ends the process with sig, and with SIGKILL after a while.
+func (p *Process) Stop(sig os.Signal) {
 	p.cmd.Process.Signal(sig)
 	select {
 	case <-p.done:
@@ -62,7 +62,7 @@ func (p *process) stop(sig os.Signal) {
 }
 
 // ended is an error when the process is no more.
-func (p *process) ended() error {
+func (p *Process) ended() error {
 	select {
 	case <-p.done:
 		return fmt.Errorf("%s ended: %v", filepath.Base(p.cmd.Path), p.cmd.ProcessState)
@@ -72,7 +72,7 @@ func (p *process) ended() error {
 }
 
 // printLog shows the tail of the output if the test failed.
-func (p *process) printLog() {
+func (p *Process) printLog() {
 	if !p.t.Failed() {
 		return
 	}
@@ -85,3 +85,9 @@ func (p *process) printLog() {
 	}
 	p.t.Logf("%s:\n%s", p.log, b)
 }
+
+// PID of the process.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Log is the file with what it printed.
+func (p *Process) Log() string { return p.log }

@@ -44,8 +44,8 @@ func Registry(t testing.TB) string {
 	}
 	cmd := exec.Command(Tool(t, "docker-registry"), "serve", config)
 	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
-	p := start(t, dir, cmd)
-	t.Cleanup(func() { p.stop(syscall.SIGTERM); p.printLog() })
+	p := Start(t, dir, cmd)
+	t.Cleanup(func() { p.Stop(syscall.SIGTERM); p.printLog() })
 	Eventually(t, func() error {
 		if err := p.ended(); err != nil {
 			return err
