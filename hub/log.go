@@ -6,33 +6,41 @@ import (
 	"time"
 )
 
-// quiet is how long the same complaint of the server is not repeated: a device
-// that is not admitted tries again for ever.
-const quiet = time.Minute
+// The server complains about each wrong login and each violation, and whoever
+// reaches its port can cause as many as they like: only so many are passed on.
+const (
+	complaints = 30 // in each
+	period     = time.Minute
+)
 
-// log is the server's logger: it passes on what a person should know, each
-// thing not too often.
+// log is the server's logger: it passes on what a person should know.
 type log struct {
 	warn  func(error)
 	fatal chan error // holds the first reason why the server does not start
 
-	mu   sync.Mutex
-	said map[string]time.Time // by format, so that the server's source bounds it
+	mu    sync.Mutex
+	since time.Time // when the period began
+	said  int       // in the period, what was not passed on included
 }
 
 func newServerLog(warn func(error)) *log {
-	return &log{warn: warn, fatal: make(chan error, 1), said: map[string]time.Time{}}
+	return &log{warn: warn, fatal: make(chan error, 1)}
 }
 
 func (l *log) say(format string, v []any) {
 	l.mu.Lock()
-	last, again := l.said[format]
-	repeat := again && time.Since(last) < quiet
-	if !repeat {
-		l.said[format] = time.Now()
+	missed := 0
+	if time.Since(l.since) > period {
+		missed = max(0, l.said-complaints)
+		l.since, l.said = time.Now(), 0
 	}
+	l.said++
+	pass := l.said <= complaints
 	l.mu.Unlock()
-	if !repeat {
+	if missed > 0 {
+		l.warn(fmt.Errorf("hub server: %d more complaints were not shown", missed))
+	}
+	if pass {
 		l.warn(fmt.Errorf("hub server: "+format, v...))
 	}
 }

@@ -229,8 +229,9 @@ func droppedMessage(device, epoch string, b span) (*nats.Msg, error) {
 func (f *forwarder) learn(batch []span, err error) {
 	var api *jetstream.APIError
 	refused := errors.As(err, &api)
-	if refused && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || errors.Is(err, nats.ErrNoResponders) {
-		return
+	if refused && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.Canceled) {
+		return // says nothing about the batch
 	}
 	f.count = max(1, len(batch)/2)
 	if refused {
