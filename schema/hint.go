@@ -75,9 +75,9 @@ var fieldNames = sync.OnceValue(func() []string {
 })
 
 // nearest are the names that a person who wrote s may have meant: at most two
-// letters off, and no more than half of them.
+// letters off, and fewer than half of them.
 func nearest(s string, names []string) []string {
-	best, found := min(2, len(s)/2), []string{}
+	best, found := min(2, (len(s)-1)/2), []string{}
 	for _, name := range names {
 		d := editDistance(s, name)
 		if d < best {
@@ -90,25 +90,31 @@ func nearest(s string, names []string) []string {
 	return found
 }
 
-// editDistance is Levenshtein's: insertions, deletions and replacements.
+// editDistance counts insertions, deletions, replacements and swaps of
+// neighbours (the optimal string alignment distance).
 func editDistance(a, b string) int {
 	if len(a) > 64 || len(b) > 64 {
 		return 64
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	d := make([][]int, len(a)+1)
+	for i := range d {
+		d[i] = make([]int, len(b)+1)
+		d[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
+	for j := range d[0] {
+		d[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
 			cost := 1
-			if a[i] == b[j] {
+			if a[i-1] == b[j-1] {
 				cost = 0
 			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+			d[i][j] = min(d[i-1][j]+1, d[i][j-1]+1, d[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d[i][j] = min(d[i][j], d[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return d[len(a)][len(b)]
 }
