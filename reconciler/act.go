@@ -15,6 +15,12 @@ const (
 	removeTimeout = time.Hour + 15*time.Minute
 )
 
+// deed is an action under way.
+type deed struct {
+	verb  string
+	since time.Time
+}
+
 // act begins every action of the plan that does not wait.
 func (r *Reconciler) act(ctx context.Context, plan Plan) {
 	target := r.state.Target
@@ -23,7 +29,7 @@ func (r *Reconciler) act(ctx context.Context, plan Plan) {
 			continue
 		}
 		r.mu.Lock()
-		r.busy[a.subject()] = a.Verb
+		r.busy[a.subject()] = deed{a.Verb, time.Now()}
 		r.mu.Unlock()
 		r.work.Go(func() { r.do(ctx, target, a) })
 	}
@@ -36,7 +42,7 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
 	now := time.Now()
 	r.mu.Lock()
 	delete(r.busy, a.subject())
-	if target.Revision == r.state.Target.Revision && ctx.Err() == nil {
+	if target.Revision.Commit == r.state.Target.Revision.Commit && ctx.Err() == nil {
 		r.failures.record(a, err, now)
 	}
 	r.mu.Unlock()

@@ -25,7 +25,7 @@ func FuzzConvergence(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	for seed := range uint64(40) {
+	for seed := range uint64(20) {
 		f.Add(anyScript(rand.New(rand.NewPCG(seed, 0))))
 	}
 	f.Fuzz(func(t *testing.T, script []byte) {
@@ -109,7 +109,7 @@ func (w *world) play(script []byte) {
 		case 'i':
 			m.set(func() { delete(m.disk, image([]string{"app", "other", "third"}[next()%3])) })
 		case 'b':
-			m.set(func() { m.slowStop = time.Duration(next()) * time.Second })
+			m.set(func() { m.slow[pick()] = time.Duration(next()) * time.Second })
 		case 't':
 			time.Sleep(time.Duration(next()%64) * 2 * time.Second)
 		}
@@ -151,7 +151,7 @@ func (w *world) pushAny(names []string, next func() byte) {
 func (w *world) mend() {
 	w.repo.set(func() { w.repo.err = nil })
 	w.machine.unstick()
-	w.machine.set(func() { clear(w.machine.lives); clear(w.machine.faults); w.machine.slowStop = 0 })
+	w.machine.set(func() { clear(w.machine.lives); clear(w.machine.faults); clear(w.machine.slow) })
 }
 
 func (m *machine) unstick() {

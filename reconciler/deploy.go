@@ -103,6 +103,7 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate, tree fs.FS) {
 		if refused, ok := errors.AsType[*schema.RefusedError](err); ok {
 			r.note(troubleStaging, nil)
 			r.refuse(refused)
+			r.advance(ctx, "", nil)
 			return
 		}
 		if err != nil {
@@ -177,8 +178,8 @@ func (r *Reconciler) handOver(ctx context.Context, desired schema.Desired) {
 	r.look.now()
 }
 
-// advance shows the step that deployment is at, and which images it needs from
-// here on.
+// advance shows the step that deployment is at, none when phase is empty, and
+// which images it needs from here on.
 func (r *Reconciler) advance(ctx context.Context, phase string, images []schema.Image) {
 	r.change(func() {
 		if ctx.Err() == nil {
@@ -192,7 +193,6 @@ func (r *Reconciler) refuse(e *schema.RefusedError) {
 	why := schema.Refusal{Revision: e.Revision, Phase: e.Phase, Module: e.Module, Reason: e.Err.Error(), At: time.Now().UTC()}
 	again := false
 	r.change(func() {
-		r.progress = ""
 		again = r.refused != nil && r.refused.Revision.Commit == why.Revision.Commit && r.refused.Reason == why.Reason
 		if !again {
 			r.refused = &why

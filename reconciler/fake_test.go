@@ -31,7 +31,7 @@ type machine struct {
 	lives      map[string]life                  // by module: how its processes end; absent: they do not
 	faults     map[string]int                   // by method: how many of the next calls fail; negative is all
 	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
-	slowStop   time.Duration                    // what a removal takes
+	slow       map[string]time.Duration         // by module: what a removal takes
 	exited     func()                           // task event
 	declared   func(module string) (known bool) // whether the module's twin was declared
 	clock      func() time.Time                 // the runtime's wall clock
@@ -46,7 +46,7 @@ type life struct {
 func newMachine(t testing.TB) *machine {
 	return &machine{
 		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
-		lives: map[string]life{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
+		lives: map[string]life{}, slow: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
 		exited: func() {}, declared: func(string) bool { return true }, clock: time.Now,
 	}
 }
@@ -156,7 +156,10 @@ func (m *machine) Restart(ctx context.Context, id string, restarts int) error {
 
 func (m *machine) Remove(ctx context.Context, id string) error {
 	m.mu.Lock()
-	slow := m.slowStop
+	var slow time.Duration
+	if c := m.containers[id]; c != nil {
+		slow = m.slow[c.Module]
+	}
 	m.mu.Unlock()
 	if slow > 0 {
 		select {

@@ -15,6 +15,9 @@ type kick struct {
 }
 
 func (k *kick) wait() <-chan struct{} {
+	if k == nil {
+		return nil // nobody kicks
+	}
 	k.once.Do(func() { k.c = make(chan struct{}, 1) })
 	return k.c
 }
@@ -28,7 +31,7 @@ func (k *kick) now() {
 }
 
 // pause returns after d, when ctx ends, or when k is kicked, and then reports
-// true.
+// true. k may be nil.
 func pause(ctx context.Context, d time.Duration, k *kick) (kicked bool) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

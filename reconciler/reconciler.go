@@ -80,20 +80,20 @@ type Reconciler struct {
 	work  sync.WaitGroup // everything that Run started
 	store sync.RWMutex   // held for reading while pulling, for writing while pruning
 
-	mu       sync.Mutex        // guards what follows
-	state    state             // written by supervision only
-	unsaved  bool              // a decision of supervision is not on the disk yet
-	previous schema.Desired    // the target before, to explain what is replaced
-	next     *schema.Desired   // staged, for supervision to take over
-	staging  []schema.Image    // of the candidate
-	shelf    shelf             // what is known of images
-	sights   sights            // when containers were seen to start and exit
-	busy     map[string]string // verb of the action under way, by Action.subject
-	failures failures          // of actions
-	declared bool              // the Reporter has the target
-	settled  bool              // the target's containers are made and nothing else is there
-	pruned   bool              // since the target became last-good
-	leave    func()            // ends the work on images of an older target
+	mu       sync.Mutex      // guards what follows
+	state    state           // written by supervision only
+	unsaved  bool            // a decision of supervision is not on the disk yet
+	previous schema.Desired  // the target before, to explain what is replaced
+	next     *schema.Desired // staged, for supervision to take over
+	staging  []schema.Image  // of the candidate
+	shelf    shelf           // what is known of images
+	sights   sights          // when containers were seen to start and exit
+	busy     map[string]deed // the action under way, by Action.subject
+	failures failures        // of actions
+	declared bool            // the Reporter has the target
+	settled  bool            // the target's containers are made and nothing else is there
+	pruned   bool            // since the target became last-good
+	leave    func()          // ends the work on images of an older target
 
 	// What only the report shows.
 	observed schema.Observed  // with the runtime's own times
@@ -127,7 +127,7 @@ func (r *Reconciler) Kick() { r.look.now() }
 // Moved asks deployment to fetch now, and to try again at once what it waits to
 // try again: the fleet repository moved, or the link is back. Kicks collapse;
 // any goroutine may call it at any time.
-func (r *Reconciler) Moved() { r.moved.now() }
+func (r *Reconciler) Moved() { r.moved.now(); r.restock.now() }
 
 // Preview is what would be done now if desired were the target. It touches
 // nothing.
@@ -153,8 +153,9 @@ func (r *Reconciler) load() {
 	state, err := loadState(r.StateDir, time.Now())
 	r.mu.Lock()
 	r.state, r.refused = state, state.Refused
-	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]string{}, failures{}
+	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
 	r.trouble, r.leave = map[string]error{}, func() {}
+	r.settled = !state.Trial // until the first pass knows
 	if !state.accepted() {
 		r.progress = schema.PhaseFetching
 	}

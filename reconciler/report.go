@@ -58,9 +58,9 @@ func (r *Reconciler) reporting(ctx context.Context) {
 		r.note(troubleReport, err)
 		if err == nil {
 			last = b
-			pause(ctx, reportSpacing, &kick{})
+			pause(ctx, reportSpacing, nil)
 		} else {
-			pause(ctx, reportAgain, &kick{})
+			pause(ctx, reportAgain, nil)
 			r.changed.now()
 		}
 	}

@@ -42,8 +42,8 @@ func (r *Reconciler) pass(ctx context.Context) time.Time {
 // view is what one pass looks at.
 type view struct {
 	at       time.Time
-	observed schema.Observed   // with the times at which this agent saw things happen
-	busy     map[string]string // verb by Action.subject, from before the observation
+	observed schema.Observed // with the times at which this agent saw things happen
+	busy     map[string]deed // by Action.subject, from before the observation
 }
 
 // view observes. An action that is under way when the observation begins may

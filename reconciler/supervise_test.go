@@ -97,12 +97,26 @@ func TestCrashedModuleRestartsWhileADeploymentDownloads(t *testing.T) {
 func TestCrashedModuleRestartsWhileAnotherStops(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"), module("slow", env("1")))
-		w.machine.set(func() { w.machine.slowStop = 10 * time.Minute })
+		w.machine.set(func() { w.machine.slow["slow"] = 10 * time.Minute })
 		w.push(module("sensor"), module("slow", env("2")))
 		w.machine.crash("sensor", 1)
 		after(11 * time.Second)
 		w.did("exit sensor", "restart sensor")
 		after(10 * time.Minute)
+		w.did("remove slow", "start slow")
+	})
+}
+
+// And the other modules of a revision are not down until the last one has ended.
+func TestModulesAreReplacedWhileAnotherTakesAnHourToStop(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor", env("1")), module("slow", env("1")))
+		w.machine.set(func() { w.machine.slow["slow"] = time.Hour })
+		w.push(module("sensor", env("2")), module("slow", env("2")))
+		w.did("remove sensor")
+		after(16 * time.Second)
+		w.did("start sensor")
+		after(time.Hour)
 		w.did("remove slow", "start slow")
 	})
 }
@@ -271,10 +285,12 @@ func TestKicksCollapse(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"))
 		before := w.repo.fetches
-		for range 1000 {
-			w.Kick()
-			w.Moved()
-		}
+		w.repo.set(func() { // no fetch comes to its end meanwhile
+			for range 1000 {
+				w.Kick()
+				w.Moved()
+			}
+		})
 		synctest.Wait()
 		if n := w.repo.fetches - before; n > 2 {
 			t.Errorf("fetched %d times", n)

@@ -69,7 +69,7 @@ func (r *Reconciler) decide(s state) { r.adopt(s, s.save(r.StateDir)) }
 // adopt makes s the state here; err is what came of saving it.
 func (r *Reconciler) adopt(s state, err error) {
 	r.note(troubleState, err)
-	another := s.Target.Revision != r.state.Target.Revision
+	another := s.Target.Revision.Commit != r.state.Target.Revision.Commit
 	r.change(func() {
 		if another {
 			r.previous = r.state.Target
