@@ -15,7 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/random"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/sigstore/sigstore/pkg/cryptoutils"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
@@ -164,5 +167,36 @@ func TestOtherKindsOfCosignKeys(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// The signature of a multi-platform image is for the index, whose digest the
+// commit names; it says nothing about an image that is named by itself.
+func TestMultiPlatformImage(t *testing.T) {
+	dir, host := cosignKey(t), harness.ReferrersRegistry(t)
+	index, err := random.Index(64, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag(host + "/team/multi:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.WriteIndex(tag, index); err != nil {
+		t.Fatal(err)
+	}
+	whole, errDigest := index.Digest()
+	manifest, errManifest := index.IndexManifest()
+	if err := errors.Join(errDigest, errManifest); err != nil {
+		t.Fatal(err)
+	}
+	for _, way := range cosignWays {
+		img := schema.Image(host + "/team/multi@" + whole.String())
+		mustCosign(t, way.tool, dir, append([]string{"sign", "--key=cosign.key", "-y", string(img)}, way.args...)...)
+		if err := verify(t, policy(t, "**", dir+"/cosign.pub"), img); err != nil {
+			t.Errorf("%s: %v", way.name, err)
+		}
+		one := schema.Image(host + "/team/multi@" + manifest.Manifests[0].Digest.String())
+		refused(t, verify(t, policy(t, "**", dir+"/cosign.pub"), one), "no signature")
 	}
 }

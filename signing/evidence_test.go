@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/registry"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -177,5 +178,44 @@ func TestProofEndsWithItsEvidence(t *testing.T) {
 	}
 	if err := verify(t, v, image(1)); !errors.As(err, new(*signing.RegistryError)) {
 		t.Errorf("without evidence: %v", err)
+	}
+}
+
+// An image whose evidence cannot be kept would not start offline, so it is not
+// accepted; and this is the device's fault, not the image's or the registry's.
+func TestEvidenceThatCannotBeKept(t *testing.T) {
+	host, _ := switchable(t)
+	key, img, dir := signingtest.NewKey(t), push(t, host), filepath.Join(t.TempDir(), "evidence")
+	key.Sign(t, img)
+	v := newVerifier(t, []schema.ImageRule{key.Rule("team", "**")}, dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := verify(t, v, img)
+	if err == nil || errors.As(err, new(*signing.RefusedError)) || errors.As(err, new(*signing.RegistryError)) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func TestVerifyConcurrently(t *testing.T) {
+	host, _ := switchable(t)
+	key, dir := signingtest.NewKey(t), t.TempDir()
+	images := []schema.Image{push(t, host), push(t, host), push(t, host)}
+	for _, img := range images {
+		key.Sign(t, img)
+	}
+	v := newVerifier(t, []schema.ImageRule{key.Rule("team", "**")}, dir)
+	var g errgroup.Group
+	for n := range 24 {
+		g.Go(func() error {
+			if n%8 == 7 {
+				return v.Prune(images[:1])
+			}
+			_, err := v.Verify(t.Context(), images[n%3])
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
