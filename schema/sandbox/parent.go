@@ -113,7 +113,8 @@ func (l limits) died(err error, stderr string) error {
 		switch {
 		case strings.Contains(stderr, "stack exceeds") || strings.Contains(stderr, "stack overflow"):
 			return l.tooDeep()
-		case strings.Contains(stderr, "out of memory") || strings.Contains(stderr, "cannot allocate memory"):
+		case strings.Contains(stderr, "out of memory"), strings.Contains(stderr, "cannot allocate memory"),
+			strings.Contains(stderr, "failed to allocate"): // the race detector's words
 			return l.tooMuch()
 		case strings.Contains(stderr, "SIGXCPU"), ok && status.Signaled() && status.Signal() == syscall.SIGXCPU:
 			return l.tooBusy()

@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,11 +31,29 @@ func (c *child) bound() {
 	debug.SetMaxStack(int(l.Memory / 4))
 	// Not RLIMIT_AS: Go reserves address space by the gigabyte. What can be
 	// written to is what counts.
-	setLimit(unix.RLIMIT_DATA, uint64(l.Memory)+256<<20)
+	setLimit(unix.RLIMIT_DATA, mapped()+uint64(l.Memory)+256<<20)
 	setLimit(unix.RLIMIT_CORE, 0)
 	setLimit(unix.RLIMIT_FSIZE, 0)
 	c.begin()
 	go c.watch()
+}
+
+// mapped is how much writable memory the process has by now; 0 where the kernel
+// does not say.
+func mapped() uint64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(b)) // size resident shared text lib data dirty
+	if len(fields) < 6 {
+		return 0
+	}
+	pages, err := strconv.ParseUint(fields[5], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return pages * uint64(os.Getpagesize())
 }
 
 // setLimit lowers a limit of the kernel's. One that cannot be set leaves the
