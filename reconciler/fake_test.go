@@ -258,7 +258,7 @@ func (m *machine) all() []schema.Container {
 	return all
 }
 
-// running lists what runs: module, and the value of its V.
+// running lists the modules that run.
 func (m *machine) running() string {
 	var names []string
 	for _, c := range m.all() {

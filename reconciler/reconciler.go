@@ -32,6 +32,9 @@
 // agent starts again. Everything else is tried again with a capped back-off;
 // nothing is given up.
 //
+// Beside them, keeping has the images of target and last-good on the disk and no
+// others, and reporting says what changed.
+//
 // What supervision decided is on the disk before it is acted on (state.json).
 // After a start with no network the target and the images' signatures come from
 // there, and containers that run as declared are left alone.

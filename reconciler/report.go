@@ -79,8 +79,11 @@ func (r *Reconciler) status() schema.Status {
 	if r.state.Trial && r.verdict.State == Failed {
 		return schema.Status{Code: schema.CodeFailed, Description: r.verdict.Worst().String()}
 	}
+	if err := r.trouble[troubleState]; err != nil && !r.state.accepted() {
+		return schema.Status{Code: schema.CodeEmpty, Description: err.Error()}
+	}
 	for _, topic := range []string{troubleRuntime, troubleState, troubleTwin} {
-		if err := r.trouble[topic]; err != nil && (r.state.accepted() || topic != troubleState) {
+		if err := r.trouble[topic]; err != nil {
 			return schema.Status{Code: schema.CodeFailed, Description: err.Error()}
 		}
 	}
@@ -94,11 +97,7 @@ func (r *Reconciler) status() schema.Status {
 		}
 	}
 	if !r.state.accepted() {
-		empty := schema.Status{Code: schema.CodeEmpty, Description: "no revision was accepted yet"}
-		if err := r.trouble[troubleState]; err != nil {
-			empty.Description = err.Error()
-		}
-		return empty
+		return schema.Status{Code: schema.CodeEmpty, Description: "no revision was accepted yet"}
 	}
 	return schema.Status{Code: schema.CodeOK}
 }

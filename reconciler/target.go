@@ -25,13 +25,13 @@ func (r *Reconciler) takeOver() bool {
 		r.note(troubleState, err) // rather go on with the old target than run what a power cut would forget
 		return r.state.accepted()
 	}
-	r.mu.Lock()
-	if r.next == next { // else a newer candidate has begun
-		r.next, r.staging, r.progress = nil, nil, ""
-	}
-	r.mu.Unlock()
 	r.Log.Info("take over", "revision", next.Revision.Short(), "subject", next.Revision.Subject, "signer", next.Revision.Signer)
 	r.adopt(state, nil)
+	r.change(func() {
+		if r.next == next { // else a newer candidate has begun
+			r.next, r.staging, r.progress = nil, nil, ""
+		}
+	})
 	return true
 }
 
