@@ -24,6 +24,7 @@ check: lint vuln ## gofmt, vet, staticcheck, govulncheck
 lint:
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	go vet -p 2 ./...
+	go vet -p 2 -tags bench ./internal/bench
 	$$(tools/get staticcheck) ./...
 
 # The vulnerability database is on the Internet; where it cannot be reached
@@ -48,7 +49,7 @@ demo: build ## the quickstart's story, played and checked
 	examples/quickstart/play
 
 bench: build tools ## the table of figures; ONLY=<regexp> runs a part
-	go run ./internal/bench -only '$(ONLY)'
+	@go test -tags bench -count=1 -timeout 30m -run TestFigures ./internal/bench -only '$(ONLY)' -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
 
 tools: ## what the tests use, into a private cache
 	@tools/get $(TOOLS) >/dev/null

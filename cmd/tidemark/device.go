@@ -41,7 +41,7 @@ func runDirFlag(cmd *cobra.Command, runDir *string) {
 func dialDevice(runDir string) (*device, error) {
 	conn, name, err := leaf.Dial(runDir)
 	if err != nil {
-		return nil, fmt.Errorf("reach the agent by %s: %w (is `tidemark agent` running, and are you root? --run-dir names another agent)", runDir, err)
+		return nil, fmt.Errorf("reach the agent: %w", err)
 	}
 	return &device{conn: conn, name: name}, nil
 }

@@ -55,7 +55,8 @@ left as they are, and are an error unless they are the same.`,
 // writeNew writes files below dir and overwrites none: when one is there with
 // another content, nothing at all is written.
 func writeNew(dir string, files map[string][]byte) error {
-	for path, content := range files {
+	for _, path := range slices.Sorted(maps.Keys(files)) {
+		content := files[path]
 		present, err := os.ReadFile(filepath.Join(dir, path))
 		if err == nil && string(present) != string(content) {
 			return fmt.Errorf("%s is there already, and not as `tidemark init` writes it: nothing was written", filepath.Join(dir, path))

@@ -79,8 +79,21 @@ whenever there is a network.
 
 Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
 (status: not healthy; verify: not trusted; plan --exit-code: something to do).`,
+		Example:       "  tidemark init fleet && tidemark vet fleet\n  tidemark agent --config agent.cue\n  tidemark status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			text := fmt.Sprintf("there is no command %q", args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				text += fmt.Sprintf(": is %s meant?", near[0])
+			}
+			return &exitError{exitUsage, errors.New(text)}
+		},
+		RunE:                       func(cmd *cobra.Command, args []string) error { return cmd.Help() },
+		SuggestionsMinimumDistance: 2,
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}

@@ -36,6 +36,7 @@ var rooms = map[string][]string{
 	"internal/harness":     {"schema"},
 	"internal/layout":      {},
 	"internal/bench":       {"…"},
+	"internal/bench/…":     {},
 }
 
 // heavy names, for each large dependency, the only rooms that may import it.
