@@ -19,18 +19,18 @@ const DefinitionsPath = "github.com/tidemark-edge/tidemark/schema"
 // offline.
 const vendorDir = "cue.mod/pkg/" + DefinitionsPath
 
-//go:embed *.cue
+//go:embed definitions/*.cue
 var definitionFiles embed.FS
 
 // Definitions are the CUE files of the definitions, by name.
 func Definitions() map[string][]byte {
 	files := map[string][]byte{}
-	entries, err := fs.ReadDir(definitionFiles, ".")
+	entries, err := fs.ReadDir(definitionFiles, "definitions")
 	if err != nil {
 		panic("schema: embedded definitions: " + err.Error()) // in memory: cannot fail
 	}
 	for _, e := range entries {
-		b, err := definitionFiles.ReadFile(e.Name())
+		b, err := definitionFiles.ReadFile("definitions/" + e.Name())
 		if err != nil {
 			panic("schema: embedded definitions: " + err.Error())
 		}
