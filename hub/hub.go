@@ -57,6 +57,7 @@ type Hub struct {
 	admission *admission
 	fleet     fleet         // what is admitted, as it is on disk
 	look      chan struct{} // Look was called
+	waits     waits
 	work      chan struct{} // one value for each request that is being answered
 }
 

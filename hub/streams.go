@@ -28,6 +28,7 @@ func (h *Hub) openStreams(ctx context.Context) error {
 		MaxBytes:           int64(s.MaxBytes),
 		Replicas:           s.Replicas,
 		AllowAtomicPublish: true,
+		NoAck:              true, // see twin.UpResume
 		AllowDirect:        true,
 	})
 	if err != nil {

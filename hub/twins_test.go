@@ -182,12 +182,14 @@ func TestHostileTwins(t *testing.T) {
 			t.Errorf("%.60q: %s", h.body, m.Data)
 		}
 	}
-	m, err := nc.Request("up.a.resume", []byte("x"), 20*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := twin.ReadResume(m.Data); err == nil {
-		t.Errorf("resume with a body: %s", m.Data)
+	for _, body := range []string{"x", "[]", `{"seq":-1}`, `{"epoch":1}`, strings.Repeat(" ", maxQuestion+1)} {
+		m, err := nc.Request("up.a.resume", []byte(body), 20*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := twin.ReadResume(m.Data); err == nil {
+			t.Errorf("%.20q: %s", body, m.Data)
+		}
 	}
 	if got, err := c.hub.Twins().List(testContext(t), ""); err != nil || len(got) != 0 {
 		t.Error(got, err)

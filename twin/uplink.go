@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // What a device says to the hub, and what the hub answers. See FleetMoved for
@@ -19,7 +20,12 @@ func UpDropped(device string) string { return Up(device) + ".dropped" }
 // answer is a Receipt.
 func UpTwin(device string) string { return Up(device) + ".twin" }
 
-// UpResume is where a device asks how far it is stored; the answer is a Resume.
+// UpResume is where a device asks how far it is stored, with an Await or with
+// no body; the answer is a Resume. It is also how a device learns that its
+// messages are stored: the hub's stream acknowledges nothing, because JetStream
+// sends its acknowledgement with the server's own permissions wherever the
+// publisher wants it, so that a device could have it written to another's
+// subject.
 func UpResume(device string) string { return Up(device) + ".resume" }
 
 // Headers of every message in the hub's stream. Device, epoch and sequence
@@ -29,6 +35,15 @@ const (
 	HeaderSeq   = "Tidemark-Seq"   // sequence in the outbox; of a Dropped, the last of its range
 	HeaderTime  = "Tidemark-Time"  // RFC 3339, when the device stored the message, by the device's clock, which may be wrong
 )
+
+// Await asks for an answer as soon as the hub holds this, or after AwaitTime.
+type Await struct {
+	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq"`
+}
+
+// AwaitTime is how long the hub waits for what an Await names.
+const AwaitTime = 2 * time.Second
 
 // Resume says how far a device is stored in the hub's stream.
 type Resume struct {
@@ -59,7 +74,6 @@ type Dropped struct {
 const (
 	DroppedTTL     = "ttl"     // waited longer than its time to live
 	DroppedBound   = "bound"   // the oldest, when the outbox was full
-	DroppedRefused = "refused" // the hub's stream does not take it, whatever happens (too large)
 	DroppedDamaged = "damaged" // what is on the device's disk cannot be read
 )
 

@@ -31,17 +31,10 @@ const maxAck = 16 << 10
 // error nobody knows.
 func publish(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (uint64, error) {
 	n := len(msgs)
-	if n > 1 {
-		id := randomID()
-		for i, m := range msgs {
-			m.Header[headerBatch] = []string{id}
-			m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
-		}
-		msgs[n-1].Header[headerBatchCommit] = []string{"1"}
-		for _, m := range msgs[:n-1] {
-			if err := nc.PublishMsg(m); err != nil {
-				return 0, err
-			}
+	join(msgs)
+	for _, m := range msgs[:n-1] {
+		if err := nc.PublishMsg(m); err != nil {
+			return 0, err
 		}
 	}
 	answer, err := nc.RequestMsgWithContext(ctx, msgs[n-1])
@@ -49,6 +42,20 @@ func publish(ctx context.Context, nc *nats.Conn, msgs []*nats.Msg) (uint64, erro
 		return 0, err
 	}
 	return readAck(answer.Data, n)
+}
+
+// join makes one atomic batch of msgs.
+func join(msgs []*nats.Msg) {
+	n := len(msgs)
+	if n == 1 {
+		return
+	}
+	id := randomID()
+	for i, m := range msgs {
+		m.Header[headerBatch] = []string{id}
+		m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
+	}
+	msgs[n-1].Header[headerBatchCommit] = []string{"1"}
 }
 
 func readAck(data []byte, count int) (uint64, error) {

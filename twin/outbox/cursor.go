@@ -12,13 +12,13 @@ import (
 // The hub stores a batch only while its newest message of this device is the
 // one at sequence last. So of two batches that were sent under the same
 // condition, one is stored at most: a batch that was thought lost and comes
-// late is refused. Whatever goes wrong puts the condition in doubt, and a doubt
-// is cleared by one question to the hub.
+// late is refused. Whether a batch was stored, and where to go on when anything
+// went wrong, is the same question to the hub.
 type cursor struct {
 	epoch   string // of the outbox
 	settled uint64 // up to here the hub holds everything, or was told that it is dropped
 	last    uint64 // sequence in the hub's stream of its newest message of this device
-	sure    bool   // last is what the hub said, and nothing has gone wrong since
+	sure    bool   // last is what the hub said, and nothing was sent since
 }
 
 // entry is one waiting message, as far as the decision needs it.
@@ -81,11 +81,6 @@ func (c *cursor) next(window []entry, count, size int) []span {
 	return out
 }
 
-// accepted takes the hub's acknowledgement of a batch; last is the sequence
-// that its last message has in the hub's stream.
-func (c *cursor) accepted(batch []span, last uint64) {
-	c.settled, c.last = batch[len(batch)-1].to, last
-}
-
-// doubt is called when anything went wrong with a batch.
+// doubt is called when a batch is on its way, and stays until the hub has
+// answered.
 func (c *cursor) doubt() { c.sure = false }

@@ -84,15 +84,14 @@ func (w *world) last() placed {
 
 // arrive is the hub's rule: all of a batch or none, and only while the newest
 // message is the expected one.
-func (w *world) arrive(f flight) (uint64, bool) {
+func (w *world) arrive(f flight) {
 	if w.last().at != f.expect {
-		return 0, false
+		return
 	}
 	for _, s := range f.batch {
 		w.hubSeq++
 		w.hub = append(w.hub, placed{f.epoch, s, w.hubSeq})
 	}
-	return w.hubSeq, true
 }
 
 func (w *world) chance(p float64) bool { return w.r.Float64() < p }
@@ -108,36 +107,39 @@ func (w *world) window() []entry {
 	return out
 }
 
+// ask puts the question over a network that may lose it, or the answer.
+func (w *world) ask(fault float64) {
+	if w.chance(fault) {
+		return
+	}
+	l := w.last()
+	if err := w.c.resumed(twin.Resume{Epoch: l.epoch, Seq: l.to, Last: l.at}, w.newest); err != nil {
+		panic(err) // this disk never goes back
+	}
+}
+
 // send tries one batch over a network with the given chance of each fault.
 func (w *world) send(fault float64) {
 	if !w.c.sure {
-		if w.chance(fault) {
-			return // the question or its answer is lost
-		}
-		l := w.last()
-		if err := w.c.resumed(twin.Resume{Epoch: l.epoch, Seq: l.to, Last: l.at}, w.newest); err != nil {
-			panic(err) // this disk never goes back
-		}
+		w.ask(fault)
+	}
+	if !w.c.sure {
+		return
 	}
 	batch := w.c.next(w.window(), 1+w.r.IntN(8), 1+w.r.IntN(80))
 	if len(batch) == 0 {
 		return
 	}
 	f := flight{w.c.epoch, batch, w.c.last}
-	if w.chance(fault) { // thought lost; comes late, or never
-		w.delayed = append(w.delayed, f)
-		w.c.doubt()
-		return
+	w.c.doubt()
+	lost := w.chance(fault) // or late
+	if lost || w.chance(fault) {
+		w.delayed = append(w.delayed, f) // late, or doubled
 	}
-	if w.chance(fault) {
-		w.delayed = append(w.delayed, f) // doubled
+	if !lost {
+		w.arrive(f)
 	}
-	at, ok := w.arrive(f)
-	if !ok || w.chance(fault) { // refused, or the acknowledgement is lost
-		w.c.doubt()
-		return
-	}
-	w.c.accepted(batch, at)
+	w.ask(fault)
 }
 
 func (w *world) step(fault float64) {

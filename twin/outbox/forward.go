@@ -18,10 +18,10 @@ import (
 const (
 	fetchBytes    = 2 << 20   // read ahead from the disk, in bytes
 	uplinkBytes   = 512 << 10 // in one batch to the hub, unless one message is larger
-	resumeTimeout = 10 * time.Second
-	slowest       = 16 << 10 // bytes per second of the slowest link on which a batch is waited for
+	answerTimeout = 5 * time.Second
+	freshness     = 10 * time.Second // an older answer is asked for again: the hub may have dropped all of a quiet device
+	slowest       = 16 << 10         // bytes per second of the slowest link on which a batch is waited for
 	minPause      = 10 * time.Millisecond
-	askPause      = 50 * time.Millisecond
 	maxPause      = 2 * time.Second // with the link known to be down, asking costs nothing but local work
 )
 
@@ -36,6 +36,7 @@ type forwarder struct {
 	fetch  <-chan jetstream.Msg // of the read that is under way; nil when none is
 	failed func() error         // why it ended
 	count  int                  // most messages in the next batch; smaller after failures
+	asked  time.Time            // when the hub last answered
 	pause  time.Duration        // before the next try; 0 after success
 }
 
@@ -50,20 +51,19 @@ func (f *forwarder) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		kicked := f.outbox.kick.next()
 		if err := f.step(ctx); err != nil && ctx.Err() == nil {
-			f.cursor.doubt()
 			f.outbox.state.failed(err)
 			f.wait(ctx, kicked)
 		}
 	}
 }
 
-// step sends one batch, or asks the hub where to go on.
+// step sends one batch, and asks the hub how far it holds this device.
 func (f *forwarder) step(ctx context.Context) error {
 	if err := f.fill(ctx); err != nil {
 		return err
 	}
-	if !f.cursor.sure {
-		if err := f.resume(ctx); err != nil {
+	if !f.cursor.sure || time.Since(f.asked) > freshness {
+		if err := f.ask(ctx, nil, 0); err != nil {
 			return err
 		}
 	}
@@ -71,14 +71,14 @@ func (f *forwarder) step(ctx context.Context) error {
 	if len(batch) == 0 {
 		return f.settle(ctx)
 	}
-	last, err := f.send(ctx, batch)
+	f.cursor.doubt()
+	size, err := f.send(batch)
 	if err != nil {
-		f.learn(batch, err)
 		return fmt.Errorf("send %d messages to the hub: %w", len(batch), err)
 	}
-	f.cursor.accepted(batch, last)
-	f.count, f.pause = min(f.count*2, maxBatch), 0
-	f.outbox.state.settle(batch)
+	if err := f.ask(ctx, batch, size); err != nil {
+		return err
+	}
 	return f.settle(ctx)
 }
 
@@ -161,19 +161,49 @@ func (f *forwarder) entries() []entry {
 	return out
 }
 
-// resume asks the hub how far it holds this device.
-func (f *forwarder) resume(ctx context.Context) error {
-	ctx, cancel := f.outbox.kick.within(ctx, resumeTimeout)
+// errNotStored says that the hub answers, and does not hold what it was sent: the
+// batch was lost, or refused for a condition that did not hold, or for want of
+// room.
+var errNotStored = errors.New("the hub did not store it")
+
+// ask asks the hub how far it holds this device; after a batch of size bytes,
+// whether it holds that.
+func (f *forwarder) ask(ctx context.Context, batch []span, size int) error {
+	var body []byte
+	if len(batch) > 0 {
+		var err error
+		if body, err = json.Marshal(twin.Await{Epoch: f.cursor.epoch, Seq: batch[len(batch)-1].to}); err != nil {
+			return err
+		}
+	}
+	limit, cancel := f.outbox.kick.within(ctx, answerTimeout+twin.AwaitTime+time.Duration(size/slowest)*time.Second)
 	defer cancel()
-	answer, err := f.outbox.hub.RequestWithContext(ctx, twin.UpResume(f.outbox.config.Device), nil)
+	answer, err := f.outbox.hub.RequestWithContext(limit, twin.UpResume(f.outbox.config.Device), body)
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.count = max(1, len(batch)/2) // too much for this link, maybe
+	}
 	if err != nil {
-		return fmt.Errorf("ask the hub where to resume: %w", err)
+		return fmt.Errorf("ask the hub how far it holds this device: %w", err)
 	}
 	r, err := twin.ReadResume(answer.Data)
 	if err != nil {
-		return fmt.Errorf("ask the hub where to resume: %w", err)
+		return fmt.Errorf("ask the hub how far it holds this device: %w", err)
 	}
-	err = f.cursor.resumed(r, max(f.seen, f.outbox.state.top()))
+	if err := f.resumed(ctx, r); err != nil || len(batch) == 0 {
+		return err
+	}
+	if f.cursor.settled < batch[len(batch)-1].to {
+		f.count = max(1, len(batch)/2)
+		return fmt.Errorf("send %d messages to the hub: %w", len(batch), errNotStored)
+	}
+	f.count, f.pause = min(f.count*2, maxBatch), 0
+	f.outbox.state.settle(batch)
+	return nil
+}
+
+// resumed takes the hub's answer.
+func (f *forwarder) resumed(ctx context.Context, r twin.Resume) error {
+	err := f.cursor.resumed(r, max(f.seen, f.outbox.state.top()))
 	if errors.Is(err, errBehind) {
 		f.outbox.config.Warn(fmt.Errorf("%w (%d of epoch %s): starting a new epoch", err, r.Seq, r.Epoch))
 		if err := f.outbox.queue.restart(ctx); err != nil {
@@ -182,13 +212,14 @@ func (f *forwarder) resume(ctx context.Context) error {
 		f.cursor.epoch = f.outbox.queue.epoch
 		err = f.cursor.resumed(r, f.seen)
 	}
+	f.asked = time.Now()
 	f.outbox.state.resumed(f.cursor.epoch, f.cursor.settled)
 	return err
 }
 
-// send publishes a batch under the cursor's condition.
-func (f *forwarder) send(ctx context.Context, batch []span) (last uint64, err error) {
-	msgs, size, at := make([]*nats.Msg, len(batch)), 0, 0
+// send publishes a batch under the cursor's condition. Nothing answers.
+func (f *forwarder) send(batch []span) (size int, err error) {
+	msgs, at := make([]*nats.Msg, len(batch)), 0
 	for i, b := range batch {
 		if b.reason != "" {
 			msgs[i], err = droppedMessage(f.outbox.config.Device, f.cursor.epoch, b)
@@ -207,9 +238,13 @@ func (f *forwarder) send(ctx context.Context, batch []span) (last uint64, err er
 	h := msgs[0].Header
 	h[headerExpectLast] = []string{strconv.FormatUint(f.cursor.last, 10)}
 	h[headerExpectFilter] = []string{twin.Up(f.outbox.config.Device) + ".>"}
-	ctx, cancel := f.outbox.kick.within(ctx, 5*time.Second+time.Duration(size/slowest)*time.Second)
-	defer cancel()
-	return publish(ctx, f.outbox.hub, msgs)
+	join(msgs)
+	for _, m := range msgs {
+		if err := f.outbox.hub.PublishMsg(m); err != nil {
+			return 0, err
+		}
+	}
+	return size, nil
 }
 
 func droppedMessage(device, epoch string, b span) (*nats.Msg, error) {
@@ -222,32 +257,6 @@ func droppedMessage(device, epoch string, b span) (*nats.Msg, error) {
 		twin.HeaderSeq:   {strconv.FormatUint(b.to, 10)},
 		twin.HeaderTime:  {time.Now().UTC().Format(time.RFC3339Nano)},
 	}}, nil
-}
-
-// learn draws what follows from a refusal: smaller batches, and in the end the
-// one message that the hub's stream never takes.
-func (f *forwarder) learn(batch []span, err error) {
-	var api *jetstream.APIError
-	refused := errors.As(err, &api)
-	if refused && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence ||
-		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, context.Canceled) {
-		return // says nothing about the batch
-	}
-	f.count = max(1, len(batch)/2)
-	if refused {
-		f.pause = min(f.pause, askPause) // the hub is there: what it does not like is found soon
-	}
-	if !refused || len(batch) != 1 || batch[0].reason != "" {
-		return
-	}
-	switch api.ErrorCode {
-	case 10054, 10097: // message, header larger than the stream takes
-		for i := range f.window {
-			if f.window[i].seq == batch[0].from {
-				f.window[i].drop = twin.DroppedRefused
-			}
-		}
-	}
 }
 
 // settle lets go of what the hub has.

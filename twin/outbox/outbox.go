@@ -4,10 +4,11 @@
 //	intake     devices.<d>.modules.<m>.out.<name> → as many as wait, in one atomic
 //	           batch and one fsync → stream OUTBOX on the leaf → answer {"seq": n}
 //	forwarder  OUTBOX → atomic batch with the condition "your newest message of
-//	           this device is still number n" → stream of the hub → its
-//	           acknowledgement → acknowledgement in OUTBOX
-//	doubt      any error, any missing answer, any restart → ask the hub how far
-//	           it holds this device, go on from there
+//	           this device is still number n" → stream of the hub → "how far do
+//	           you hold this device?" → acknowledgement in OUTBOX
+//
+// That question is asked after each batch, after any error and any restart; the
+// forwarder goes on from what the hub answers, and from nothing else.
 //
 // Nothing here depends on a window for duplicates, nor on the wall clock.
 //

@@ -16,7 +16,7 @@ import (
 
 func TestMessageReachesHub(t *testing.T) {
 	n := newNode(t)
-	up := newUpstream(t, n, -1)
+	up := newUpstream(t, n)
 	o := open(t, n.connect(), n.connect(), Config{})
 	m := nats.NewMsg(twin.Prefix(device, "sensor") + ".out.reading")
 	m.Data = []byte(`{"temperature":21}`)
@@ -55,7 +55,7 @@ func TestMessageReachesHub(t *testing.T) {
 // TestManyModulesInOrder has ten modules send at once, each many at a time.
 func TestManyModulesInOrder(t *testing.T) {
 	n := newNode(t)
-	up := newUpstream(t, n, -1)
+	up := newUpstream(t, n)
 	o := open(t, n.connect(), n.connect(), Config{})
 	var wg sync.WaitGroup
 	for i := range 10 {
@@ -170,7 +170,7 @@ func TestReplyElsewhereIsNotUsed(t *testing.T) {
 
 func TestLargestMessageArrives(t *testing.T) {
 	n := newNode(t)
-	up := newUpstream(t, n, -1)
+	up := newUpstream(t, n)
 	o := open(t, n.connect(), n.connect(), Config{})
 	m := nats.NewMsg(twin.Prefix(device, "sensor") + ".out.photo")
 	m.Data = make([]byte, MaxBody)
@@ -191,7 +191,7 @@ func TestLargestMessageArrives(t *testing.T) {
 // and its message is stored.
 func TestWithoutRequestIsStoredToo(t *testing.T) {
 	n := newNode(t)
-	up := newUpstream(t, n, -1)
+	up := newUpstream(t, n)
 	o := open(t, n.connect(), n.connect(), Config{})
 	nc := module(n, "sensor")
 	if err := nc.Publish("devices.hannover01.modules.sensor.out.a", []byte("quiet")); err != nil {

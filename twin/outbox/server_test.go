@@ -76,7 +76,7 @@ type upstream struct {
 	answer func(twin.Resume) twin.Resume // changes the answer; nil leaves it
 }
 
-func newUpstream(t testing.TB, n *node, maxSize int32) *upstream {
+func newUpstream(t testing.TB, n *node) *upstream {
 	t.Helper()
 	u := &upstream{t: t, nc: n.connect()}
 	js, err := jetstream.New(u.nc)
@@ -84,7 +84,7 @@ func newUpstream(t testing.TB, n *node, maxSize int32) *upstream {
 		t.Fatal(err)
 	}
 	u.stream, err = js.CreateStream(testContext(t), jetstream.StreamConfig{
-		Name: "UP", Subjects: []string{"up.*.out.>", "up.*.dropped"}, MaxMsgSize: maxSize, AllowAtomicPublish: true,
+		Name: "UP", Subjects: []string{"up.*.out.>", "up.*.dropped"}, NoAck: true, AllowAtomicPublish: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -99,16 +99,25 @@ func newUpstream(t testing.TB, n *node, maxSize int32) *upstream {
 }
 
 func (u *upstream) resume(m *nats.Msg) {
-	var r twin.Resume
-	if last, err := u.stream.GetLastMsgForSubject(context.Background(), "up."+device+".>"); err == nil {
-		seq, _ := strconv.ParseUint(last.Header.Get(twin.HeaderSeq), 10, 64)
-		r = twin.Resume{Epoch: last.Header.Get(twin.HeaderEpoch), Seq: seq, Last: last.Sequence}
+	var want twin.Await
+	json.Unmarshal(m.Data, &want) // no body wants nothing
+	r := u.place()
+	for start := time.Now(); want.Epoch != "" && (r.Epoch != want.Epoch || r.Seq < want.Seq) && time.Since(start) < twin.AwaitTime; r = u.place() {
+		time.Sleep(time.Millisecond)
 	}
 	if u.answer != nil {
 		r = u.answer(r)
 	}
 	data, _ := json.Marshal(r)
 	m.Respond(data)
+}
+
+func (u *upstream) place() (r twin.Resume) {
+	if last, err := u.stream.GetLastMsgForSubject(context.Background(), "up."+device+".>"); err == nil {
+		seq, _ := strconv.ParseUint(last.Header.Get(twin.HeaderSeq), 10, 64)
+		r = twin.Resume{Epoch: last.Header.Get(twin.HeaderEpoch), Seq: seq, Last: last.Sequence}
+	}
+	return r
 }
 
 // held is everything in the hub's stream, in order.
