@@ -77,7 +77,6 @@ func (s *store) declare(desired schema.Desired) ([]entry, error) {
 				}
 				return fmt.Errorf("twin of module %s: %w", module, err)
 			}
-			e.Document.Device, e.Document.Module = s.device, module
 			if isNew {
 				news = append(news, e)
 			}
@@ -182,10 +181,7 @@ func (l *Leaf) Report(_ context.Context, report schema.Report) error {
 		return fmt.Errorf("report: %w", err)
 	}
 	errs := l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, ok := get("")
-		if !ok {
-			e.Document.Device = l.config.Device
-		}
+		e, _ := get("")
 		next, changed, err := twin.Replace(e.Document.Properties.Reported, values, maxReport, time.Now())
 		if err != nil || !changed {
 			return nil, err
@@ -223,7 +219,7 @@ func (l *Leaf) Raise(_ context.Context, module string, desired, reported uint64)
 	errs := l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
 		e, ok := get(module)
 		if !ok {
-			e = entry{Removed: module != "", Document: twin.Document{Device: l.config.Device, Module: module}}
+			e.Removed = module != "" // its versions wait for when it is declared
 		}
 		p := &e.Document.Properties
 		raised := raise(&p.Desired.Version, desired)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
+	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -25,11 +26,14 @@ import (
 // in a record at the end of the file are a write that was cut off.
 const (
 	recordHeader = 12
+	recordFixed  = 8 + 8 + 1 + 1 // of the body, before the name
 	flagSchema   = 1
 	// minRecord is less than any record has, so that bytes lost bound the records,
 	// and so the versions, that were lost with them.
-	minRecord = 96
-	maxRecord = 2*twin.MaxDocument + 256<<10
+	minRecord = 128
+	// maxRecord holds a document and a schema, whose JSON can be six times as
+	// long as its source.
+	maxRecord = twin.MaxDocument + 8*schema.MaxReportedSource
 )
 
 var (
@@ -52,12 +56,21 @@ type entryJSON struct {
 	Document json.RawMessage `json:"document"`
 }
 
+// marks are what every record says of the whole store, so that any of them that
+// outlives damage keeps versions from going back.
+type marks struct {
+	high  uint64 // no version of any twin was ever above it
+	floor uint64 // a twin that is not known starts with it
+}
+
 // appendRecord appends the record of e. withSchema is false where the record
 // before has the same Reported.
-func appendRecord(b []byte, e entry, withSchema bool) ([]byte, error) {
+func appendRecord(b []byte, e entry, withSchema bool, m marks) ([]byte, error) {
 	start := len(b)
 	b = append(b, recordMagic...)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
+	b = binary.LittleEndian.AppendUint64(b, m.high)
+	b = binary.LittleEndian.AppendUint64(b, m.floor)
 	flags := byte(0)
 	if withSchema {
 		flags = flagSchema
@@ -75,10 +88,11 @@ func appendRecord(b []byte, e entry, withSchema bool) ([]byte, error) {
 		}
 		b = append(append(append(b, `"reportedSchema":`...), source...), ',')
 	}
-	b = append(append(append(b, `"document":`...), e.Document.Encode()...), '}')
+	document := e.Document.Encode()
+	b = append(append(append(b, `"document":`...), document...), '}')
 	n := len(b) - start - recordHeader
-	if n > maxRecord {
-		return b[:start], &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("twin would have %d bytes on disk, and may have %d", n, maxRecord)}
+	if len(document) > twin.MaxDocument || n > maxRecord {
+		return b[:start], &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("twin would have %d bytes with its metadata, and may have %d", len(document), twin.MaxDocument)}
 	}
 	binary.LittleEndian.PutUint32(b[start+4:], uint32(n))
 	binary.LittleEndian.PutUint32(b[start+8:], checksum(b[start+4:start+8], b[start+recordHeader:]))
@@ -100,6 +114,7 @@ func recordLength(header []byte) (n int, ok bool) {
 
 // record is a record that was read. Its payload is entryJSON.
 type record struct {
+	marks
 	module  string
 	schema  bool // the payload has the schema of reported
 	payload []byte
@@ -107,14 +122,19 @@ type record struct {
 
 // splitRecord checks a record's body against its header and takes it apart.
 func splitRecord(header, body []byte) (r record, ok bool) {
-	if checksum(header[4:8], body) != binary.LittleEndian.Uint32(header[8:]) || len(body) < 2 {
+	if checksum(header[4:8], body) != binary.LittleEndian.Uint32(header[8:]) || len(body) < recordFixed {
 		return record{}, false
 	}
-	n := int(body[1])
-	if 2+n > len(body) {
+	name := int(body[recordFixed-1])
+	if recordFixed+name > len(body) {
 		return record{}, false
 	}
-	return record{string(body[2 : 2+n]), body[0]&flagSchema != 0, body[2+n:]}, true
+	return record{
+		marks:   marks{binary.LittleEndian.Uint64(body), binary.LittleEndian.Uint64(body[8:])},
+		module:  string(body[recordFixed : recordFixed+name]),
+		schema:  body[recordFixed-2]&flagSchema != 0,
+		payload: body[recordFixed+name:],
+	}, true
 }
 
 // entry reads the payload.

@@ -13,6 +13,7 @@ const journalMagic = "TMTWINS1"
 type contents struct {
 	latest map[string]record // the last record of each module, "" is the device
 	schema map[string]record // the last of them that has the schema of reported
+	marks                    // the highest of any record
 	end    int64             // where the next record goes
 	size   int64             // of the file
 	lost   int64             // bytes that are no record and no write that was cut off
@@ -37,6 +38,7 @@ func scanJournal(file io.ReaderAt, size int64) (contents, error) {
 		}
 		if next > 0 {
 			c.latest[r.module] = r
+			c.high, c.floor = max(c.high, r.high), max(c.floor, r.floor)
 			if r.schema {
 				c.schema[r.module] = r
 			}
@@ -124,11 +126,9 @@ func cutOff(file io.ReaderAt, at, size int64) (bool, error) {
 	if _, err := file.ReadAt(rest, at); err != nil && !errors.Is(err, io.EOF) {
 		return false, err
 	}
-	if len(bytes.Trim(rest, "\x00")) == 0 {
-		return true, nil
-	}
-	if left < recordHeader {
-		return bytes.HasPrefix(rest, recordMagic) || bytes.HasPrefix(recordMagic, rest), nil
+	written := bytes.TrimRight(rest, "\x00")
+	if len(written) < recordHeader {
+		return bytes.HasPrefix(written, recordMagic) || bytes.HasPrefix(recordMagic, written), nil
 	}
 	n, ok := recordLength(rest)
 	if !ok {
@@ -137,5 +137,13 @@ func cutOff(file io.ReaderAt, at, size int64) (bool, error) {
 	if int64(recordHeader+n) > left {
 		return true, nil
 	}
-	return bytes.IndexByte(rest[recordHeader+2:max(recordHeader+2, recordHeader+n)], 0) >= 0, nil
+	return bytes.IndexByte(payloadOf(rest[recordHeader:recordHeader+n]), 0) >= 0, nil
+}
+
+// payloadOf is the payload of a record's body that may be damaged.
+func payloadOf(body []byte) []byte {
+	if len(body) < recordFixed {
+		return nil
+	}
+	return body[min(len(body), recordFixed+int(body[recordFixed-1])):]
 }

@@ -85,7 +85,7 @@ func serverOptions(c Config, host string, port int, a *admission) (*server.Optio
 	o.MaxPending = maxPending
 	o.MaxControlLine = maxControlLine
 	o.MaxTracedMsgLen = 256
-	o.MaxClosedClients = 16 // for monitoring, which nobody does here
+	o.MaxClosedClients = 16           // for monitoring, which nobody does here
 	o.PingInterval = 15 * time.Second // a link that is cut silently is noticed after three
 	o.WriteDeadline = 5 * time.Second
 	o.AuthTimeout = 5

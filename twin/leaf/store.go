@@ -21,6 +21,7 @@ type store struct {
 
 	mu      sync.Mutex
 	entries map[string]entry // by module, "" is the device
+	marks   marks
 	waiting []*pending
 	changed chan struct{} // holds one value when an entry changed since it was read
 
@@ -76,7 +77,11 @@ func (s *store) read() error {
 		return err
 	}
 	unread := s.take(c)
+	s.marks = c.marks
 	s.journal.end, s.journal.size, s.journal.live = c.end, c.size, c.end/compactRatio
+	if c.size == 0 {
+		return s.rewrite()
+	}
 	if c.lost == 0 && unread == nil {
 		if c.end == c.size {
 			return nil
@@ -111,14 +116,16 @@ func (s *store) take(c contents) (unread error) {
 // mend writes a damaged journal anew from what could be read, and keeps the
 // damaged one beside it. Versions rise above all that can have been lost.
 func (s *store) mend(lost int64, unread error) error {
-	now := time.Now()
+	jump := (uint64(lost/minRecord) + 1) * maxBatch // what a record raises a version by, at most
 	for module, e := range s.entries {
-		e.Document.Properties.Desired.Version += uint64(lost/minRecord) + 1
-		e.Document.Properties.Reported.Version += uint64(lost/minRecord) + 1
+		e.Document.Properties.Desired.Version += jump
+		e.Document.Properties.Reported.Version += jump
 		s.entries[module] = e
 	}
+	s.marks.high += jump
+	s.marks.floor = s.marks.high
 	damage := fmt.Errorf("%s was damaged, %d bytes of it cannot be read; %d twins could", s.journal.path, lost, len(s.entries))
-	kept, err := s.journal.keepCopy(now.UnixNano())
+	kept, err := s.journal.keepCopy(time.Now().UnixNano())
 	if err == nil {
 		damage = fmt.Errorf("%w; the file is kept as %s", damage, kept)
 		err = s.rewrite()
@@ -135,23 +142,29 @@ func (s *store) mend(lost int64, unread error) error {
 // rewrite compacts the journal. The caller holds s.writing, or is the only one.
 func (s *store) rewrite() error {
 	s.mu.Lock()
-	entries := maps.Clone(s.entries)
+	entries, marks := maps.Clone(s.entries), s.marks
 	s.mu.Unlock()
 	var records []byte
 	var err error
 	for _, module := range slices.Sorted(maps.Keys(entries)) {
-		if records, err = appendRecord(records, entries[module], true); err != nil {
+		if records, err = appendRecord(records, entries[module], true, marks); err != nil {
 			return err
 		}
 	}
 	return s.journal.rewrite(records)
 }
 
-// get returns what is on disk of one twin.
+// get returns what is on disk of one twin. One that is not known has the versions
+// that it would start from.
 func (s *store) get(module string) (entry, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.entries[module]
+	if !ok {
+		e.Document.Device, e.Document.Module = s.device, module
+		e.Document.Properties.Desired.Version = s.marks.floor
+		e.Document.Properties.Reported.Version = s.marks.floor
+	}
 	return e, ok
 }
 
@@ -220,8 +233,9 @@ func (s *store) write(batch []*pending) {
 		return s.get(module)
 	}
 	s.buffer = s.buffer[:0]
+	high := s.marks.high
 	for _, p := range batch {
-		p.err = s.apply(p.change, get, next)
+		p.err = s.apply(p.change, get, next, &high)
 	}
 	if len(s.buffer) == 0 {
 		return
@@ -233,6 +247,7 @@ func (s *store) write(batch []*pending) {
 	s.failing = false
 	s.mu.Lock()
 	maps.Copy(s.entries, next)
+	s.marks.high = high
 	s.mu.Unlock()
 	select {
 	case s.changed <- struct{}{}:
@@ -255,15 +270,17 @@ func (s *store) save() error {
 }
 
 // apply runs one change and adds its records to the buffer, all or none.
-func (s *store) apply(c change, get func(string) (entry, bool), next map[string]entry) error {
+func (s *store) apply(c change, get func(string) (entry, bool), next map[string]entry, high *uint64) error {
 	changed, err := c(get)
 	if err != nil {
 		return err
 	}
-	start := len(s.buffer)
+	start, above := len(s.buffer), *high
 	for _, e := range changed {
+		above = max(above, e.Document.Properties.Desired.Version, e.Document.Properties.Reported.Version)
 		was, ok := get(e.Document.Module)
-		if s.buffer, err = appendRecord(s.buffer, e, !ok || was.Reported != e.Reported); err != nil {
+		withSchema := !ok || was.Reported != e.Reported
+		if s.buffer, err = appendRecord(s.buffer, e, withSchema, marks{above, s.marks.floor}); err != nil {
 			s.buffer = s.buffer[:start]
 			return err
 		}
@@ -271,6 +288,7 @@ func (s *store) apply(c change, get func(string) (entry, bool), next map[string]
 	for _, e := range changed {
 		next[e.Document.Module] = e
 	}
+	*high = above
 	return nil
 }
 

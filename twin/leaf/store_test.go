@@ -1,0 +1,452 @@
+package leaf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// same reports whether two stores show the same.
+func same(a, b map[string]entry) bool {
+	return maps.EqualFunc(a, b, func(a, b entry) bool {
+		return a.Removed == b.Removed && a.Reported == b.Reported && bytes.Equal(a.Document.Encode(), b.Document.Encode())
+	})
+}
+
+// testStore is a store whose warnings are kept.
+type testStore struct {
+	*store
+	mu       sync.Mutex
+	warnings []string
+}
+
+func openTestStore(t testing.TB, dir string) *testStore {
+	t.Helper()
+	s := &testStore{}
+	var err error
+	s.store, err = openStore(dir, "d1", func(err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.warnings = append(s.warnings, err.Error())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.close() })
+	return s
+}
+
+// bump sets a reported value of a module.
+func (s *testStore) bump(module string, value any) error {
+	return s.commit(func(get func(string) (entry, bool)) ([]entry, error) {
+		e, _ := get(module)
+		next, changed, err := twin.Merge(e.Document.Properties.Reported, map[string]any{"value": value}, time.Unix(0, 0))
+		if err != nil || !changed {
+			return nil, err
+		}
+		e.Document.Properties.Reported = next
+		return []entry{e}, nil
+	})[0]
+}
+
+func (s *testStore) must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// states are what a store showed after each of some commits, and how long its
+// journal was then.
+type states struct {
+	content []byte
+	ends    []int64
+	shown   []map[string]entry
+}
+
+// history makes a journal with twins, a removed one, and some updates.
+func history(t testing.TB) states {
+	t.Helper()
+	dir := t.TempDir()
+	s := openTestStore(t, dir)
+	var h states
+	note := func() {
+		h.ends = append(h.ends, s.journal.end)
+		h.shown = append(h.shown, maps.Clone(s.entries))
+	}
+	note()
+	d := declared("a", "b", "gone")
+	d.Modules[0].Twin.Reported = "value?: _\n"
+	if _, err := s.declare(d); err != nil {
+		t.Fatal(err)
+	}
+	note()
+	d.Modules = d.Modules[:2]
+	if _, err := s.declare(d); err != nil {
+		t.Fatal(err)
+	}
+	note()
+	for i := range 2 {
+		s.must(t, s.bump("a", i))
+		note()
+		s.must(t, s.bump("b", strings.Repeat("x", i)))
+		note()
+	}
+	end := s.journal.end
+	s.must(t, s.close())
+	content, err := os.ReadFile(filepath.Join(dir, "journal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(bytes.Trim(content[end:], "\x00")) != 0 {
+		t.Fatal("there is something behind the end")
+	}
+	h.content = content[:end]
+	return h
+}
+
+// reopen opens a store on a journal of this content.
+func reopen(t testing.TB, content []byte) *testStore {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "store") // many of them, with nothing to sync
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.WriteFile(filepath.Join(dir, "journal"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return openTestStore(t, dir)
+}
+
+func TestStoreReadsWhatItWrote(t *testing.T) {
+	h := history(t)
+	s := reopen(t, h.content)
+	if want := h.shown[len(h.shown)-1]; !same(s.entries, want) {
+		t.Errorf("read %+v\nwant %+v", s.entries, want)
+	}
+	if len(s.warnings) != 0 {
+		t.Error(s.warnings)
+	}
+	if e := s.entries["gone"]; !e.Removed || e.Document.Properties.Desired.Version != 1 {
+		t.Errorf("removed module: %+v", e)
+	}
+}
+
+// A power cut ends the file anywhere. What was acknowledged before is there,
+// what was not may be.
+func TestJournalCutAtEveryByte(t *testing.T) {
+	h := history(t)
+	for n := range len(h.content) + 1 {
+		for _, space := range []int{0, 4096} { // as it is, and with space that was allocated
+			if n < len(journalMagic) {
+				continue // the file appears under its name with all of its beginning
+			}
+			s := reopen(t, append(bytes.Clone(h.content[:n]), make([]byte, space)...))
+			state := 0
+			for state+1 < len(h.ends) && h.ends[state+1] <= int64(n) {
+				state++
+			}
+			for module, want := range h.shown[state] {
+				got := s.entries[module]
+				if got.Document.Properties.Desired.Version < want.Document.Properties.Desired.Version ||
+					got.Document.Properties.Reported.Version < want.Document.Properties.Reported.Version {
+					t.Fatalf("cut at %d: twin %q is %+v, want %+v", n, module, got, want)
+				}
+			}
+			if slices.Contains(h.ends, int64(n)) && !same(s.entries, h.shown[state]) {
+				t.Fatalf("cut at %d: %+v", n, s.entries)
+			}
+			if len(s.warnings) != 0 {
+				t.Fatalf("cut at %d, which is no damage: %v", n, s.warnings)
+			}
+			if n%5 != 0 && !slices.Contains(h.ends, int64(n)) {
+				s.must(t, s.close())
+				continue
+			}
+			s.must(t, s.bump("a", "after"))
+			s.must(t, s.close())
+			again := openTestStore(t, filepath.Dir(s.journal.path))
+			if !same(again.entries, s.entries) || len(again.warnings) != 0 {
+				t.Fatalf("cut at %d: went on with %+v, read back %+v, %v", n, s.entries, again.entries, again.warnings)
+			}
+			s.must(t, again.close())
+		}
+	}
+}
+
+// Storage that lies loses one record, not the rest; it is reported, the file is
+// kept, and no version goes back, not even that of a twin that is lost.
+func TestJournalWithEveryByteDamaged(t *testing.T) {
+	h := history(t)
+	last := h.shown[len(h.shown)-1]
+	for n := range h.content {
+		for _, flip := range []byte{0x01, 0x80, h.content[n]}[n%3 : n%3+1] { // the last makes it zero
+			if flip == 0 {
+				continue
+			}
+			content := bytes.Clone(h.content)
+			content[n] ^= flip
+			s := reopen(t, content)
+			lastRecord := int64(n) >= h.ends[len(h.ends)-2]
+			if len(s.warnings) == 0 && !lastRecord {
+				t.Fatalf("byte %d: nothing is said", n)
+			}
+			d := declared("a", "b", "gone", "new")
+			if _, err := s.declare(d); err != nil {
+				t.Fatalf("byte %d: %v", n, err)
+			}
+			for module, was := range last {
+				s.must(t, s.bump(module, "after"))
+				now, was := s.entries[module].Document.Properties, was.Document.Properties
+				if len(s.warnings) > 0 && (now.Desired.Version < was.Desired.Version || now.Reported.Version <= was.Reported.Version) {
+					t.Fatalf("byte %d: versions of %q went from %d, %d to %d, %d", n, module,
+						was.Desired.Version, was.Reported.Version, now.Desired.Version, now.Reported.Version)
+				}
+			}
+			if len(s.warnings) > 0 {
+				kept, _ := filepath.Glob(s.journal.path + ".broken-*")
+				if len(kept) != 1 {
+					t.Fatalf("byte %d: kept %v", n, kept)
+				}
+				if was, err := os.ReadFile(kept[0]); err != nil || !bytes.Equal(was, content) {
+					t.Fatalf("byte %d: what is kept is not what was there: %v", n, err)
+				}
+			}
+			s.must(t, s.close())
+			again := openTestStore(t, filepath.Dir(s.journal.path))
+			if len(again.warnings) > 0 || !same(again.entries, s.entries) {
+				t.Fatalf("byte %d: met again: %v", n, again.warnings)
+			}
+			s.must(t, again.close())
+		}
+	}
+}
+
+func TestJournalThatIsNone(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"empty": nil, "short": []byte("TM"), "text": []byte(strings.Repeat("hello\n", 1000)), "zeros": make([]byte, 10000),
+		"magics": bytes.Repeat(recordMagic, 5000), "huge length": append([]byte(journalMagic+string(recordMagic)), 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4),
+	} {
+		s := reopen(t, content)
+		s.must(t, s.bump("a", 1))
+		s.must(t, s.close())
+		again := openTestStore(t, filepath.Dir(s.journal.path))
+		if _, ok := again.get("a"); !ok || len(again.warnings) > 0 {
+			t.Errorf("%s: %v", name, again.warnings)
+		}
+	}
+}
+
+func TestStoreOfAnotherDevice(t *testing.T) {
+	h := history(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "journal"), h.content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var warned error
+	s, err := openStore(dir, "d2", func(err error) { warned = err })
+	if err != nil || len(s.entries) != 0 || warned == nil {
+		t.Errorf("entries %v, warned %v, error %v", s.entries, warned, err)
+	}
+	s.close()
+}
+
+// The records of many updates do not pile up.
+func TestJournalIsCompacted(t *testing.T) {
+	s := openTestStore(t, t.TempDir())
+	text := strings.Repeat("x", 8<<10)
+	var largest int64
+	for i := range 1000 {
+		s.must(t, s.bump("a", fmt.Sprint(i, text)))
+		info, err := os.Stat(s.journal.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, info.Size())
+	}
+	if largest > 4*compactAbove {
+		t.Errorf("the journal had %d bytes", largest)
+	}
+	s.must(t, s.close())
+	again := openTestStore(t, filepath.Dir(s.journal.path))
+	if !same(again.entries, s.entries) || len(again.warnings) > 0 {
+		t.Errorf("read back %v", again.warnings)
+	}
+}
+
+func TestCommitsAtTheSameTime(t *testing.T) {
+	s := openTestStore(t, t.TempDir())
+	var wait sync.WaitGroup
+	for worker := range 8 {
+		wait.Go(func() {
+			for i := range 50 {
+				if err := s.bump(fmt.Sprintf("m%d", worker%4), fmt.Sprint(worker, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	s.must(t, s.close())
+	again := openTestStore(t, filepath.Dir(s.journal.path))
+	if !same(again.entries, s.entries) {
+		t.Errorf("read back %+v, want %+v", again.entries, s.entries)
+	}
+	for worker := range 4 {
+		e, _ := again.get(fmt.Sprintf("m%d", worker))
+		if v := e.Document.Properties.Reported.Version; v != 100 {
+			t.Errorf("version %d after 100 updates", v)
+		}
+	}
+	if err := s.bump("a", 1); err == nil {
+		t.Error("a closed store takes updates")
+	}
+}
+
+// smallDisk is a file system of its own with little room.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("small", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// fill writes a file until the disk is full.
+func fill(t *testing.T, dir string) (path string) {
+	t.Helper()
+	path = filepath.Join(dir, "filler")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for block := make([]byte, 4096); err == nil; {
+		_, err = file.Write(block)
+	}
+	if !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A full disk refuses updates, says so, and changes nothing; when there is room
+// again it goes on.
+func TestFullDisk(t *testing.T) {
+	disk := smallDisk(t, "1m")
+	site := newSite(t)
+	twins := filepath.Join(site.config.StateDir, "twins")
+	if err := os.Symlink(disk, twins); err != nil {
+		t.Fatal(err)
+	}
+	l := site.open()
+	site.declare(l, declared("sensor"))
+	conn := site.module(l, "sensor")
+	text := strings.Repeat("x", 10<<10)
+	var refused *twin.Error
+	acknowledged := uint64(0)
+	filler := fill(t, disk)
+	for i := 0; refused == nil && i < 1000; i++ {
+		a, err := report(t, conn, "sensor", fmt.Sprintf(`{"i":%d,"text":%q}`, i, text))
+		if err == nil {
+			acknowledged = a.Version
+		} else if !errors.As(err, &refused) {
+			t.Fatal(err)
+		}
+	}
+	if refused == nil || refused.Code != twin.CodeNoSpace {
+		t.Fatalf("on a full disk the error is %v", refused)
+	}
+	if v := get(t, conn, "sensor").Properties.Reported.Version; v != acknowledged {
+		t.Errorf("the twin is at version %d, acknowledged was %d", v, acknowledged)
+	}
+	if err := l.Report(t.Context(), schema.Report{Phase: strings.Repeat("x", 10<<10)}); !errors.As(err, &refused) || refused.Code != twin.CodeNoSpace {
+		t.Errorf("report of the device: %v", err)
+	}
+	if n := strings.Count(site.warned(), "write twins"); n != 1 {
+		t.Errorf("a person is told %d times", n)
+	}
+	l.Close()
+	l = site.open() // a full disk keeps no device from starting
+	conn = site.module(l, "sensor")
+	if v := get(t, conn, "sensor").Properties.Reported.Version; v != acknowledged {
+		t.Errorf("after a restart the twin is at version %d, acknowledged was %d", v, acknowledged)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := report(t, conn, "sensor", `{"i":"room"}`); err != nil || a.Version != acknowledged+1 {
+		t.Errorf("with room again: %+v, %v", a, err)
+	}
+	l.Close()
+	l = site.open()
+	if d := l.Documents()[1]; d.Properties.Reported.Values["i"] != "room" {
+		t.Errorf("read back %+v", d.Properties.Reported)
+	}
+}
+
+// A damaged journal on a full disk is still read.
+func TestDamageOnAFullDisk(t *testing.T) {
+	h := history(t)
+	disk := smallDisk(t, "256k")
+	content := bytes.Clone(h.content)
+	content[h.ends[4]+40] ^= 1
+	if err := os.WriteFile(filepath.Join(disk, "journal"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	filler := fill(t, disk)
+	s := openTestStore(t, disk)
+	if _, ok := s.get("b"); !ok || len(s.warnings) != 1 {
+		t.Errorf("entries %v, warnings %v", s.entries, s.warnings)
+	}
+	if err := s.bump("a", 1); refusal(err).Code != twin.CodeNoSpace {
+		t.Errorf("update: %v", err)
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	s.must(t, s.bump("a", "room"))
+	s.must(t, s.close())
+	if again := openTestStore(t, disk); !same(again.entries, s.entries) || len(again.warnings) > 0 {
+		t.Errorf("read back %+v, %v", again.entries, again.warnings)
+	}
+}
+
+func FuzzJournal(f *testing.F) {
+	h := history(f)
+	f.Add(h.content)
+	f.Add(h.content[:len(h.content)-1])
+	f.Add([]byte(journalMagic))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		c, err := scanJournal(bytes.NewReader(content), int64(len(content)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.end < 0 || c.end > c.size || c.lost < 0 || c.lost > c.size {
+			t.Fatalf("end %d, lost %d of %d", c.end, c.lost, c.size)
+		}
+		for _, r := range c.latest {
+			_, _ = r.entry()
+		}
+	})
+}
