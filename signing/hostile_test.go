@@ -96,17 +96,19 @@ func TestHostileRegistry(t *testing.T) {
 		twist func(http.Handler) http.HandlerFunc
 		want  string
 	}{
-		"endless from the start":     {when(always, endless), "more than signatures can need"},
-		"endless manifest":           {when(isManifest, endless), "more than signatures can need"},
-		"endless blob":               {when(isBlob, endless), "more than signatures can need"},
-		"stuck from the start":       {when(always, stuck), "deadline exceeded"},
-		"stuck manifest":             {when(isManifest, stuck), "deadline exceeded"},
-		"stuck blob":                 {when(isBlob, stuck), "deadline exceeded"},
-		"internal error":             {when(isManifest, status(500)), "500"},
-		"throttled":                  {when(isManifest, status(429)), "429"},
-		"denied":                     {when(always, status(403)), "403"},
-		"login without end":          {when(always, status(401)), "401"},
-		"redirect in a circle":       {when(isManifest, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 307) }), "more than signatures can need"},
+		"endless from the start": {when(always, endless), "more than signatures can need"},
+		"endless manifest":       {when(isManifest, endless), "more than signatures can need"},
+		"endless blob":           {when(isBlob, endless), "more than signatures can need"},
+		"stuck from the start":   {when(always, stuck), "deadline exceeded"},
+		"stuck manifest":         {when(isManifest, stuck), "deadline exceeded"},
+		"stuck blob":             {when(isBlob, stuck), "deadline exceeded"},
+		"internal error":         {when(isManifest, status(500)), "500"},
+		"throttled":              {when(isManifest, status(429)), "429"},
+		"denied":                 {when(always, status(403)), "403"},
+		"login without end":      {when(always, status(401)), "401"},
+		"redirect in a circle": {when(isManifest, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.Path, http.StatusTemporaryRedirect)
+		}), "more than signatures can need"},
 		"blob replaced":              {when(isBlob, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "{}") }), "sha256"},
 		"connection cut in the blob": {when(isBlob, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }), "EOF"},
 	} {

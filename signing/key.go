@@ -18,7 +18,6 @@ import (
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
 	"github.com/sigstore/sigstore/pkg/signature"
 )
 
@@ -65,18 +64,16 @@ func parseKey(data []byte) (*key, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cryptoutils.ValidatePubKey(pub); err != nil {
-		return nil, err
-	}
 	return newKey(pub, block.Bytes)
 }
 
 func newKey(pub crypto.PublicKey, der []byte) (*key, error) {
 	sum := sha256.Sum256(der)
 	k := &key{signer: "key sha256:" + hex.EncodeToString(sum[:])}
+	// Refuses what the registry of algorithms does not have, short keys too.
 	standard, err := signature.LoadDefaultVerifier(pub)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: want ECDSA (P-256, P-384, P-521), RSA (2048, 3072, 4096 bits) or Ed25519", err)
 	}
 	k.plain = append(k.plain, standard)
 	switch pub := pub.(type) {
