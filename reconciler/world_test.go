@@ -162,7 +162,7 @@ func (w *world) equal(got, want []string) {
 	}
 }
 
-func verb(entry string) string { return entry[:strings.LastIndex(entry, " ")] }
+func verb(entry string) string { return entry[:strings.IndexByte(entry, ' ')] }
 
 // module is a definition; its image has its name unless another is given.
 func module(name string, change ...func(*schema.Module)) schema.Module {
