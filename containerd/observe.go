@@ -24,11 +24,11 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 	looked := time.Now()
 	records, err := r.client.ContainerService().List(ctx)
 	if err != nil {
-		return schema.Observed{}, fmt.Errorf("observe: list containers: %w", err)
+		return schema.Observed{}, fmt.Errorf("observe: list containers of containerd at %s: %w", r.config.Address, err)
 	}
 	response, err := r.client.TaskService().List(ctx, &tasks.ListTasksRequest{})
 	if err != nil {
-		return schema.Observed{}, fmt.Errorf("observe: list tasks: %w", errgrpc.ToNative(err))
+		return schema.Observed{}, fmt.Errorf("observe: list tasks of containerd at %s: %w", r.config.Address, errgrpc.ToNative(err))
 	}
 	processes := make(map[string]*task.Process, len(response.Tasks))
 	for _, p := range response.Tasks {

@@ -31,14 +31,14 @@ func (r *Runtime) meet(ctx context.Context, looked time.Time, records []containe
 	}
 }
 
-// know brings runs up to date, sets StartedAt of what runs, and returns the
+// know brings r.met up to date, sets StartedAt of what runs, and returns the
 // indices of those among the first n that are not attached.
 func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (strange []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.setBoot(time.Now())
 	runs := make(map[string]run, len(observed))
-	for id, known := range r.runs {
+	for id, known := range r.met {
 		if known.met.After(looked) { // started while we looked
 			runs[id] = known
 		}
@@ -48,7 +48,7 @@ func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (st
 		if c.State != schema.StateRunning || c.PID == 0 {
 			continue
 		}
-		known, ok := r.runs[c.ID]
+		known, ok := r.met[c.ID]
 		if !ok || known.pid != c.PID {
 			start, err := processStart(c.PID)
 			if err != nil {
@@ -62,7 +62,7 @@ func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (st
 		}
 		runs[c.ID] = known
 	}
-	r.runs = runs
+	r.met = runs
 	return strange
 }
 
@@ -70,9 +70,9 @@ func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (st
 func (r *Runtime) mark(id string, pid int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if known, ok := r.runs[id]; ok && known.pid == pid {
+	if known, ok := r.met[id]; ok && known.pid == pid {
 		known.attached = true
-		r.runs[id] = known
+		r.met[id] = known
 	}
 }
 
@@ -84,7 +84,7 @@ func (r *Runtime) made(id string, pid int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.runs[id] = run{pid: pid, start: start, met: time.Now(), attached: true}
+	r.met[id] = run{pid: pid, start: start, met: time.Now(), attached: true}
 }
 
 // startTime is when a process started: as its label says, which never differs

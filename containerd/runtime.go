@@ -11,6 +11,8 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/tidemark-edge/tidemark/schema"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Runtime runs modules in one namespace of one containerd. Its methods may be
@@ -45,7 +47,7 @@ type Runtime struct {
 	purged bool  // what a former boot left is gone; who holds the key "purge" may look
 
 	mu   sync.Mutex
-	runs map[string]run // running containers by id, as last observed or started
+	met  map[string]run // running containers by id, as last observed or started
 	boot time.Time      // when this machine booted, by its present wall clock
 }
 
@@ -58,9 +60,12 @@ const (
 	DefaultRuntime     = "io.containerd.runc.v2"
 )
 
-// connectPause is the longest wait between two attempts to reach a daemon that
-// is down.
-const connectPause = time.Second
+// reach says how to find a daemon that is down, or slow to come up: try each
+// second, and wait for an answer for longer.
+var reach = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 20 * time.Second,
+}
 
 // Open returns a Runtime for the containerd that config names. It does not
 // need the daemon to answer yet: a device boots in any order, and each call
@@ -76,11 +81,12 @@ func Open(config schema.ContainerdConfig) (*Runtime, error) {
 	if config.Runc != "" && !filepath.IsAbs(config.Runc) {
 		return nil, fmt.Errorf("containerd: runc %q: want an absolute path", config.Runc)
 	}
-	c, err := client.New(config.Address, client.WithDefaultNamespace(config.Namespace), client.WithTimeout(connectPause))
+	c, err := client.New(config.Address, client.WithDefaultNamespace(config.Namespace),
+		client.WithExtraDialOpts([]grpc.DialOption{grpc.WithConnectParams(reach)}))
 	if err != nil {
 		return nil, fmt.Errorf("containerd at %s: %w", config.Address, err)
 	}
-	return &Runtime{config: config, client: c, runs: map[string]run{}}, nil
+	return &Runtime{config: config, client: c, met: map[string]run{}}, nil
 }
 
 // Close lets go of the daemon. Containers run on.

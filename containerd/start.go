@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/api/types/runc/options"
-	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
@@ -61,13 +59,8 @@ func (r *Runtime) clear(ctx context.Context, id string) (running bool, err error
 	if err != nil {
 		return false, fmt.Errorf("look for its container: %w", err)
 	}
-	p, err := r.process(ctx, id)
-	if err != nil {
-		return false, err
-	}
-	switch p.GetStatus() {
-	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
-		return true, nil
+	if running, err := r.runs(ctx, id); running || err != nil {
+		return running, err
 	}
 	return false, r.remove(ctx, id)
 }
@@ -176,56 +169,4 @@ func (r *Runtime) runtimeOptions() (typeurl.Any, error) {
 		return nil, nil
 	}
 	return typeurl.MarshalAny(&options.Options{BinaryName: r.config.Runc})
-}
-
-// Restart runs an exited container again, in the same root filesystem, and
-// records restarts. One that runs is left alone.
-func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
-	unlock, err := r.busy.lock(ctx, id)
-	if err != nil {
-		return fmt.Errorf("restart %s: %w", id, err)
-	}
-	defer unlock()
-	if err := r.restart(ctx, id, restarts); err != nil {
-		return fmt.Errorf("restart %s: %w", id, err)
-	}
-	return nil
-}
-
-func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
-	container, err := r.client.ContainerService().Get(ctx, id)
-	if err != nil {
-		return fmt.Errorf("look for its container: %w", err)
-	}
-	rec, ours := readRecord(container)
-	if !ours {
-		return errors.New("it was not made by this agent: remove it")
-	}
-	p, err := r.process(ctx, id)
-	if err != nil {
-		return err
-	}
-	switch p.GetStatus() {
-	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
-		return nil
-	}
-	if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
-		return err
-	}
-	rec.restarts, rec.started = restarts, time.Now()
-	update := containers.Container{ID: id, Labels: rec.labels()}
-	if _, err := r.client.ContainerService().Update(ctx, update, "labels."+labelRestarts, "labels."+labelStarted); err != nil {
-		return fmt.Errorf("count it: %w", err)
-	}
-	if err := r.refresh(ctx, container, rec); err != nil {
-		return err
-	}
-	mounts, err := r.snapshots().Mounts(ctx, id)
-	if errdefs.IsNotFound(err) { // lost; what the module wrote there is gone, but it can run
-		mounts, err = r.snapshots().Prepare(ctx, id, rec.chain)
-	}
-	if err != nil {
-		return fmt.Errorf("mount its root filesystem: %w", err)
-	}
-	return r.launch(ctx, id, rec, mounts)
 }

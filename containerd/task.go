@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -121,6 +122,22 @@ func (r *Runtime) process(ctx context.Context, id string) (*task.Process, error)
 		return nil, fmt.Errorf("look at its process: %w", err)
 	}
 	return response.Process, nil
+}
+
+// runs reports whether a container has a running task. A shim that does not
+// answer may have one.
+func (r *Runtime) runs(ctx context.Context, id string) (bool, error) {
+	p, err := r.process(ctx, id)
+	if err != nil || p == nil {
+		return false, err
+	}
+	switch p.Status {
+	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
+		return true, nil
+	case task.Status_UNKNOWN:
+		return false, errors.New("its shim does not answer: try again, or remove it")
+	}
+	return false, nil
 }
 
 func (r *Runtime) kill(ctx context.Context, id string, sig syscall.Signal) error {

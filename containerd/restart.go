@@ -1,0 +1,80 @@
+package containerd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// Restart runs an exited container again, in the same root filesystem, and
+// records restarts. One that runs is left alone.
+func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
+	unlock, err := r.busy.lock(ctx, id)
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", id, err)
+	}
+	defer unlock()
+	if err := r.restart(ctx, id, restarts); err != nil {
+		return fmt.Errorf("restart %s: %w", id, err)
+	}
+	return nil
+}
+
+func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
+	container, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return fmt.Errorf("look for its container: %w", err)
+	}
+	rec, ours := readRecord(container)
+	if !ours {
+		return errors.New("it was not made by this agent: remove it")
+	}
+	if running, err := r.runs(ctx, id); running || err != nil {
+		return err
+	}
+	if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
+		return err
+	}
+	rec.restarts, rec.started = restarts, time.Now()
+	update := containers.Container{ID: id, Labels: rec.labels()}
+	if _, err := r.client.ContainerService().Update(ctx, update, "labels."+labelRestarts, "labels."+labelStarted); err != nil {
+		return fmt.Errorf("count it: %w", err)
+	}
+	if err := r.refresh(ctx, container, rec); err != nil {
+		return err
+	}
+	mounts, err := r.snapshots().Mounts(ctx, id)
+	if errdefs.IsNotFound(err) { // lost; what the module wrote there is gone, but it can run
+		mounts, err = r.snapshots().Prepare(ctx, id, rec.chain)
+	}
+	if err != nil {
+		return fmt.Errorf("mount its root filesystem: %w", err)
+	}
+	return r.launch(ctx, id, rec, mounts)
+}
+
+// refresh makes again what a container mounts and what may be gone since it
+// was made: after a reboot there is no identity.
+func (r *Runtime) refresh(ctx context.Context, container containers.Container, rec record) error {
+	if _, _, err := r.identity(ctx, rec); err != nil {
+		return err
+	}
+	if rec.network == schema.NetworkNone {
+		if _, err := r.hostsFile(rec.module); err != nil {
+			return fmt.Errorf("hosts file: %w", err)
+		}
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(container.Spec.GetValue(), &spec); err != nil {
+		return fmt.Errorf("read its specification: %w", err)
+	}
+	return r.checkSources(spec.Mounts)
+}
