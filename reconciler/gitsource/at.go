@@ -58,7 +58,7 @@ func (s *Source) At(ctx context.Context, commit string) (schema.Revision, fs.FS,
 		return schema.Revision{}, nil, err
 	}
 	defer conn.close()
-	if err := s.fetchAncestor(conn, tip, id); err != nil {
+	if err := s.fetchAncestor(ctx, conn, tip, id); err != nil {
 		return schema.Revision{}, nil, s.explainAt(ctx, err)
 	}
 	return s.open(id)
@@ -123,12 +123,12 @@ func (s *Source) open(id plumbing.Hash) (schema.Revision, fs.FS, error) {
 }
 
 // fetchAncestor brings an ancestor of the accepted commit to the disk.
-func (s *Source) fetchAncestor(conn remote, tip, id plumbing.Hash) error {
+func (s *Source) fetchAncestor(ctx context.Context, conn remote, tip, id plumbing.Hash) error {
 	q := newQuarantine(s.current(), s.Limits)
 	defer q.discard()
 	base := s.state.id()
 	below := map[plumbing.Hash]bool{base: true}
-	err := q.deepen(conn, tip, plumbing.ZeroHash, func() bool {
+	err := q.deepen(ctx, conn, tip, plumbing.ZeroHash, func() bool {
 		if base != id {
 			below = q.history.below(base)
 		}
@@ -141,7 +141,7 @@ func (s *Source) fetchAncestor(conn remote, tip, id plumbing.Hash) error {
 	if !below[id] || steps < 0 {
 		return fmt.Errorf("commit %.12s: %w", id, errNoAncestor)
 	}
-	if err := q.bring(conn, request{want: tip, depth: steps + 1}); err != nil {
+	if err := q.bring(ctx, conn, request{want: tip, depth: steps + 1}); err != nil {
 		return err
 	}
 	return q.release()

@@ -11,9 +11,21 @@ import (
 
 // replaceFile writes path so that after a power cut it is the old file or the
 // new one, and never a part of either.
-func replaceFile(path string, content []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+func replaceFile(path string, content []byte) error {
+	if err := renameInto(path, content, (*os.File).Sync); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// replaceHint is replaceFile for what can be done without: it waits for no
+// disk, and after a power cut the file may be empty.
+func replaceHint(path string, content []byte) error {
+	return renameInto(path, content, func(*os.File) error { return nil })
+}
+
+func renameInto(path string, content []byte, sync func(*os.File) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
 	if err != nil {
 		return err
 	}
@@ -26,16 +38,13 @@ func replaceFile(path string, content []byte) (err error) {
 	if _, err := f.Write(content); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := sync(f); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return os.Rename(f.Name(), path)
 }
 
 func syncDir(dir string) error {

@@ -1,6 +1,7 @@
 package gitsource
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,7 +99,7 @@ func (s *Source) soundness() error {
 
 // heal makes a damaged clone anew beside the old one, with the accepted commit
 // in it, and exchanges the two. Until then the old one serves what it can.
-func (s *Source) heal(conn remote, tip plumbing.Hash) error {
+func (s *Source) heal(ctx context.Context, conn remote, tip plumbing.Hash) error {
 	fault := s.soundness()
 	if fault == nil {
 		return nil
@@ -115,7 +116,7 @@ func (s *Source) heal(conn remote, tip plumbing.Hash) error {
 	}
 	defer fresh.close()
 	if base := s.state.id(); !base.IsZero() {
-		if err := s.restore(conn, fresh, tip, base); err != nil {
+		if err := s.restore(ctx, conn, fresh, tip, base); err != nil {
 			var refused *schema.RefusedError
 			if errors.As(err, &refused) {
 				s.barren = tip
@@ -132,17 +133,17 @@ func (s *Source) heal(conn remote, tip plumbing.Hash) error {
 }
 
 // restore brings the accepted commit into a fresh store.
-func (s *Source) restore(conn remote, fresh *store, tip, base plumbing.Hash) error {
+func (s *Source) restore(ctx context.Context, conn remote, fresh *store, tip, base plumbing.Hash) error {
 	q := newQuarantine(fresh, s.Limits)
 	defer q.discard()
 	depth := 1
 	if tip != base {
-		if _, err := s.line(conn, q, tip, base); err != nil {
+		if _, err := s.line(ctx, conn, q, tip, base); err != nil {
 			return err
 		}
 		depth += q.history.distance(tip, base)
 	}
-	if err := q.bring(conn, request{want: tip, depth: depth}); err != nil {
+	if err := q.bring(ctx, conn, request{want: tip, depth: depth}); err != nil {
 		return err
 	}
 	c, err := readCommit(q.objects(), base)

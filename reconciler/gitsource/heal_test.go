@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
@@ -258,4 +259,41 @@ func TestLeftoversOfAnInterruptedTransfer(t *testing.T) {
 		}
 	}
 	fetch(t, s, g.SignedCommit(file("2")), "2")
+}
+
+// A full disk is this device's trouble, and no reason to doubt the network; when
+// there is room again, the fetch goes through.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Fatalf("mount a small disk (it takes root): %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	g := harness.NewGit(t)
+	one := g.SignedCommit(file("1"))
+	s := openIn(t, dir, signed(g.URL()))
+	fetch(t, s, one, "1")
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 400<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 200<<10)
+	for i := range noise {
+		noise[i] = byte(i*i*7>>5 ^ i>>9)
+	}
+	two := g.SignedCommit(map[string]string{"file": "2", "noise": string(noise)})
+	_, _, err := s.Fetch(t.Context())
+	var unreachable *UnreachableError
+	if !errors.Is(err, syscall.ENOSPC) || errors.As(err, &unreachable) {
+		t.Fatalf("fetch onto a full disk: %v", err)
+	}
+	if _, tree, err := s.Accepted(); err != nil {
+		t.Error(err)
+	} else {
+		wantContent(t, tree, "1")
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	fetch(t, s, two, "2")
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // judge brings the tip into quarantine and decides whether it is acceptable.
-func (s *Source) judge(conn remote, q *quarantine, tip plumbing.Hash) (schema.Revision, error) {
+func (s *Source) judge(ctx context.Context, conn remote, q *quarantine, tip plumbing.Hash) (schema.Revision, error) {
 	base := s.state.id()
 	req := request{want: tip, depth: 1}
 	if !base.IsZero() {
@@ -27,7 +27,7 @@ func (s *Source) judge(conn remote, q *quarantine, tip plumbing.Hash) (schema.Re
 		}
 		req.depth, req.have = 2, base // one commit on top, by far the usual case, needs no second look
 	}
-	if err := q.bring(conn, req); err != nil {
+	if err := q.bring(ctx, conn, req); err != nil {
 		return schema.Revision{}, err
 	}
 	c := q.history[tip]
@@ -37,7 +37,7 @@ func (s *Source) judge(conn remote, q *quarantine, tip plumbing.Hash) (schema.Re
 	line := []plumbing.Hash{tip}
 	if !base.IsZero() {
 		var err error
-		if line, err = s.line(conn, q, tip, base); err != nil {
+		if line, err = s.line(ctx, conn, q, tip, base); err != nil {
 			return schema.Revision{}, err
 		}
 	}
@@ -45,17 +45,17 @@ func (s *Source) judge(conn remote, q *quarantine, tip plumbing.Hash) (schema.Re
 	if err != nil {
 		return schema.Revision{}, s.refuse(q.history, tip, err)
 	}
-	if err := s.surveyTip(conn, q, tip, c); err != nil {
+	if err := s.surveyTip(ctx, conn, q, tip, c); err != nil {
 		return schema.Revision{}, s.refuseUnfit(q.history, tip, err)
 	}
 	return c.revision(tip, s.repo.Branch, signer), nil
 }
 
 // line finds the commits between base and tip, and looks as far back as needed.
-func (s *Source) line(conn remote, q *quarantine, tip, base plumbing.Hash) ([]plumbing.Hash, error) {
+func (s *Source) line(ctx context.Context, conn remote, q *quarantine, tip, base plumbing.Hash) ([]plumbing.Hash, error) {
 	var line []plumbing.Hash
 	var a ancestry
-	err := q.deepen(conn, tip, base, func() bool {
+	err := q.deepen(ctx, conn, tip, base, func() bool {
 		line, a = q.history.between(tip, base)
 		return a != unknown
 	})
@@ -119,12 +119,12 @@ func (s *Source) verifyOne(c *commit, since time.Time) (string, error) {
 
 // surveyTip walks the tree of the tip. Where the server left something out
 // because we said that we have it, it is asked for everything.
-func (s *Source) surveyTip(conn remote, q *quarantine, tip plumbing.Hash, c *commit) error {
+func (s *Source) surveyTip(ctx context.Context, conn remote, q *quarantine, tip plumbing.Hash, c *commit) error {
 	err := survey(q.objects(), c.tree, s.Limits)
 	if err == nil || isUnfit(err) {
 		return err
 	}
-	if err := q.bring(conn, request{want: tip, depth: 1}); err != nil {
+	if err := q.bring(ctx, conn, request{want: tip, depth: 1}); err != nil {
 		return err
 	}
 	err = survey(q.objects(), c.tree, s.Limits)

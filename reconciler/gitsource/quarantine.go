@@ -1,6 +1,7 @@
 package gitsource
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -30,8 +31,8 @@ func (q *quarantine) objects() objects {
 }
 
 // bring asks for objects and keeps them.
-func (q *quarantine) bring(conn remote, req request) error {
-	p, err := q.receive(conn, req)
+func (q *quarantine) bring(ctx context.Context, conn remote, req request) error {
+	p, err := q.receive(ctx, conn, req)
 	if err != nil || p == nil {
 		return err
 	}
@@ -40,8 +41,8 @@ func (q *quarantine) bring(conn remote, req request) error {
 }
 
 // learn asks for history only, and keeps the commits in memory.
-func (q *quarantine) learn(conn remote, req request) error {
-	p, err := q.receive(conn, req)
+func (q *quarantine) learn(ctx context.Context, conn remote, req request) error {
+	p, err := q.receive(ctx, conn, req)
 	if err != nil || p == nil {
 		return err
 	}
@@ -49,8 +50,8 @@ func (q *quarantine) learn(conn remote, req request) error {
 	return q.history.add(p)
 }
 
-func (q *quarantine) receive(conn remote, req request) (*pack, error) {
-	r, err := conn.pack(req)
+func (q *quarantine) receive(ctx context.Context, conn remote, req request) (*pack, error) {
+	r, err := conn.pack(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,7 @@ func (q *quarantine) receive(conn remote, req request) (*pack, error) {
 var errTooFar = errors.New("too far apart")
 
 // deepen learns history from tip on until enough of it is known.
-func (q *quarantine) deepen(conn remote, tip, have plumbing.Hash, enough func() bool) error {
+func (q *quarantine) deepen(ctx context.Context, conn remote, tip, have plumbing.Hash, enough func() bool) error {
 	for depth := 16; !enough(); depth *= 8 {
 		if depth/8 >= q.limits.Commits {
 			return errTooFar
@@ -71,7 +72,7 @@ func (q *quarantine) deepen(conn remote, tip, have plumbing.Hash, enough func() 
 		if !req.commitsOnly {
 			req.have = have // spares the files that are here
 		}
-		if err := q.learn(conn, req); err != nil {
+		if err := q.learn(ctx, conn, req); err != nil {
 			return fmt.Errorf("look %d commits back: %w", req.depth, err)
 		}
 	}

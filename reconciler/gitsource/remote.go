@@ -19,11 +19,11 @@ import (
 // remote is one conversation with the fleet repository.
 type remote interface {
 	// tip says what the branch points at: one round trip, errNoBranch where there is none.
-	tip(branch string) (plumbing.Hash, error)
+	tip(ctx context.Context, branch string) (plumbing.Hash, error)
 	// filters reports whether request.commitsOnly is understood.
 	filters() bool
 	// pack asks for objects.
-	pack(req request) (io.ReadCloser, error)
+	pack(ctx context.Context, req request) (io.ReadCloser, error)
 	close()
 }
 
@@ -49,9 +49,9 @@ func init() {
 func dial(ctx context.Context, repo schema.Repository, at location, dog *watchdog, limits Limits) (remote, error) {
 	switch at.kind {
 	case kindLocal:
-		return openLocal(ctx, at.path, limits)
+		return openLocal(at.path, limits)
 	case kindHTTP:
-		return openHTTP(ctx, repo, at, dog, limits)
+		return openHTTP(repo, at, dog, limits)
 	default:
 		return openSSH(ctx, repo, at, dog)
 	}

@@ -32,7 +32,6 @@ var tlsSessions = tls.NewLRUClientSessionCache(8)
 // first request only, never from https to http, and leaves the credentials
 // behind when one leads to another origin (CVE-2026-41506).
 type httpRemote struct {
-	ctx     context.Context // of the one Fetch that this conversation belongs to
 	session transport.UploadPackSession
 	refs    *packp.AdvRefs
 	client  *http.Transport
@@ -40,7 +39,7 @@ type httpRemote struct {
 	limits  Limits
 }
 
-func openHTTP(ctx context.Context, repo schema.Repository, at location, dog *watchdog, limits Limits) (remote, error) {
+func openHTTP(repo schema.Repository, at location, dog *watchdog, limits Limits) (remote, error) {
 	auth, secrets, err := httpAuth(repo.TokenFile)
 	if err != nil {
 		return nil, err
@@ -67,7 +66,7 @@ func openHTTP(ctx context.Context, repo schema.Repository, at location, dog *wat
 	if err != nil {
 		return nil, clean(err, secrets)
 	}
-	return &httpRemote{ctx: ctx, session: session, client: base, secrets: secrets, limits: limits}, nil
+	return &httpRemote{session: session, client: base, secrets: secrets, limits: limits}, nil
 }
 
 // httpAuth reads "token" or "user:password". A token goes as the password of
@@ -108,8 +107,8 @@ func readCertificates(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func (r *httpRemote) tip(branch string) (plumbing.Hash, error) {
-	refs, err := r.session.AdvertisedReferencesContext(r.ctx)
+func (r *httpRemote) tip(ctx context.Context, branch string) (plumbing.Hash, error) {
+	refs, err := r.session.AdvertisedReferencesContext(ctx)
 	if errors.Is(err, transport.ErrEmptyRemoteRepository) {
 		return plumbing.ZeroHash, errNoBranch
 	}
@@ -122,12 +121,12 @@ func (r *httpRemote) tip(branch string) (plumbing.Hash, error) {
 
 func (r *httpRemote) filters() bool { return r.refs.Capabilities.Supports(capability.Filter) }
 
-func (r *httpRemote) pack(req request) (io.ReadCloser, error) {
+func (r *httpRemote) pack(ctx context.Context, req request) (io.ReadCloser, error) {
 	upload, err := req.upload(r.refs.Capabilities)
 	if err != nil {
 		return nil, err
 	}
-	res, err := r.session.UploadPack(r.ctx, upload)
+	res, err := r.session.UploadPack(ctx, upload)
 	if err != nil {
 		return nil, clean(err, r.secrets)
 	}

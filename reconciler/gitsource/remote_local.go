@@ -16,13 +16,12 @@ import (
 // localRemote reads a repository on this machine, bare or not, straight from
 // its object store. It needs no git binary, which a device need not have.
 type localRemote struct {
-	ctx    context.Context // of the one Fetch that this conversation belongs to
 	refs   storer.ReferenceStorer
 	objs   *looseObjects
 	limits Limits
 }
 
-func openLocal(ctx context.Context, path string, limits Limits) (remote, error) {
+func openLocal(path string, limits Limits) (remote, error) {
 	repo, err := git.PlainOpenWithOptions(path, &git.PlainOpenOptions{EnableDotGitCommonDir: true})
 	if errors.Is(err, git.ErrRepositoryNotExists) {
 		return nil, fmt.Errorf("there is no Git repository in %s", path)
@@ -37,10 +36,10 @@ func openLocal(ctx context.Context, path string, limits Limits) (remote, error) 
 	// The default cache grows to 96 MB; what is copied is read once.
 	small := filesystem.NewStorageWithOptions(plain.Filesystem(), cache.NewObjectLRU(deltaCache),
 		filesystem.Options{KeepDescriptors: true})
-	return &localRemote{ctx: ctx, refs: small, objs: &looseObjects{ctx, small, limits.ObjectBytes}, limits: limits}, nil
+	return &localRemote{refs: small, objs: &looseObjects{small, limits.ObjectBytes}, limits: limits}, nil
 }
 
-func (r *localRemote) tip(branch string) (plumbing.Hash, error) {
+func (r *localRemote) tip(_ context.Context, branch string) (plumbing.Hash, error) {
 	ref, err := storer.ResolveReference(r.refs, plumbing.NewBranchReferenceName(branch))
 	if errors.Is(err, plumbing.ErrReferenceNotFound) {
 		return plumbing.ZeroHash, errNoBranch
@@ -54,7 +53,7 @@ func (r *localRemote) tip(branch string) (plumbing.Hash, error) {
 func (r *localRemote) filters() bool { return true }
 
 // pack does what git-upload-pack would do with the request.
-func (r *localRemote) pack(req request) (io.ReadCloser, error) {
+func (r *localRemote) pack(ctx context.Context, req request) (io.ReadCloser, error) {
 	seen := map[plumbing.Hash]bool{}
 	if c, err := readCommit(r.objs, req.have); !req.have.IsZero() && err == nil {
 		if _, err := closure(r.objs, c.tree, seen, r.limits); err != nil {
@@ -87,7 +86,7 @@ func (r *localRemote) pack(req request) (io.ReadCloser, error) {
 		}
 		row = next
 	}
-	return stream(ids, r.objs), nil
+	return stream(ctx, ids, r.objs), nil
 }
 
 func (r *localRemote) close() { r.objs.storage.Close() }
@@ -95,16 +94,12 @@ func (r *localRemote) close() { r.objs.storage.Close() }
 // looseObjects reads any repository's objects, loose and packed. It is used
 // by one goroutine at a time.
 type looseObjects struct {
-	ctx     context.Context
 	storage *filesystem.Storage
 	max     int64 // bytes of one object
 }
 
 func (o *looseObjects) read(id plumbing.Hash) (kind plumbing.ObjectType, raw []byte, err error) {
 	defer recoverAs(&err)
-	if err := o.ctx.Err(); err != nil {
-		return plumbing.InvalidObject, nil, err
-	}
 	size, err := o.size(id)
 	if err != nil && !errors.Is(err, errMissing) { // what is missing may be in an alternate
 		return plumbing.InvalidObject, nil, err

@@ -31,7 +31,6 @@ const (
 // because that one reads the user's ~/.ssh/config, takes any agent's keys, and
 // cannot be interrupted during the handshake.
 type sshRemote struct {
-	ctx  context.Context // of the one Fetch that this conversation belongs to
 	repo schema.Repository
 	at   location
 	dog  *watchdog
@@ -40,16 +39,16 @@ type sshRemote struct {
 }
 
 func openSSH(ctx context.Context, repo schema.Repository, at location, dog *watchdog) (remote, error) {
-	r := &sshRemote{ctx: ctx, repo: repo, at: at, dog: dog}
-	return r, r.connect()
+	r := &sshRemote{repo: repo, at: at, dog: dog}
+	return r, r.connect(ctx)
 }
 
-func (r *sshRemote) connect() error {
+func (r *sshRemote) connect(ctx context.Context) error {
 	config, err := sshConfig(r.repo, r.at)
 	if err != nil {
 		return err
 	}
-	r.conn, err = startUploadPack(r.ctx, r.at, config, r.dog)
+	r.conn, err = startUploadPack(ctx, r.at, config, r.dog)
 	return err
 }
 
@@ -123,7 +122,7 @@ func (noKey) Type() string                        { return "none" }
 func (noKey) Marshal() []byte                     { return []byte("none") }
 func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }
 
-func (r *sshRemote) tip(branch string) (plumbing.Hash, error) {
+func (r *sshRemote) tip(_ context.Context, branch string) (plumbing.Hash, error) {
 	if err := r.advertise(); err != nil {
 		return plumbing.ZeroHash, err
 	}
@@ -154,9 +153,9 @@ func (r *sshRemote) advertise() error {
 func (r *sshRemote) filters() bool { return r.refs.Capabilities.Supports(capability.Filter) }
 
 // pack asks for objects; each connection gives one pack.
-func (r *sshRemote) pack(req request) (io.ReadCloser, error) {
+func (r *sshRemote) pack(ctx context.Context, req request) (io.ReadCloser, error) {
 	if r.conn == nil {
-		if err := r.connect(); err != nil {
+		if err := r.connect(ctx); err != nil {
 			return nil, err
 		}
 		if err := r.advertise(); err != nil {

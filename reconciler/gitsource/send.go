@@ -3,6 +3,7 @@ package gitsource
 import (
 	"bufio"
 	"compress/zlib"
+	"context"
 	"crypto/sha1" //nolint:gosec // the trailer of Git's pack format
 	"encoding/binary"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 // deltas. It is how a local repository is copied and how our own packs become
 // one; a fleet repository is small enough to do without deltas, and the memory
 // is that of the largest object.
-func writePack(w io.Writer, ids []plumbing.Hash, from objects) error {
+func writePack(ctx context.Context, w io.Writer, ids []plumbing.Hash, from objects) error {
 	sum := sha1.New()
 	out := io.MultiWriter(w, sum)
 	head := append([]byte("PACK"), 0, 0, 0, 2)
@@ -25,6 +26,9 @@ func writePack(w io.Writer, ids []plumbing.Hash, from objects) error {
 	}
 	deflate := zlib.NewWriter(out)
 	for _, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		kind, raw, err := from.read(id)
 		if err != nil {
 			return err
@@ -102,13 +106,13 @@ func closure(from objects, tree plumbing.Hash, seen map[plumbing.Hash]bool, limi
 
 // stream writes a pack of ids into a pipe. The reader's Close ends the writer
 // and waits until it reads from no longer.
-func stream(ids []plumbing.Hash, from objects) io.ReadCloser {
+func stream(ctx context.Context, ids []plumbing.Hash, from objects) io.ReadCloser {
 	r, w := io.Pipe()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		buffered := bufio.NewWriterSize(w, 64<<10)
-		err := writePack(buffered, ids, from)
+		err := writePack(ctx, buffered, ids, from)
 		if err == nil {
 			err = buffered.Flush()
 		}
@@ -133,7 +137,7 @@ func (s *streamed) Close() error {
 
 // copyIn writes objects of the store as one new pack, not yet installed.
 func (s *store) copyIn(ids []plumbing.Hash, limits Limits) (*pack, error) {
-	r := stream(ids, s)
+	r := stream(context.Background(), ids, s) // a local copy, bounded by the limits
 	defer r.Close()
 	limits.PackBytes *= 2 // without deltas
 	limits.TotalBytes *= 2

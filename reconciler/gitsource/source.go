@@ -206,7 +206,7 @@ func (s *Source) Fetch(ctx context.Context) (schema.Revision, fs.FS, error) {
 		return schema.Revision{}, nil, err
 	}
 	defer conn.close()
-	if err := s.heal(conn, tip); err != nil {
+	if err := s.heal(ctx, conn, tip); err != nil {
 		return schema.Revision{}, nil, s.verdict(ctx, tip, err)
 	}
 	if tip == s.state.id() {
@@ -217,7 +217,7 @@ func (s *Source) Fetch(ctx context.Context) (schema.Revision, fs.FS, error) {
 	}
 	q := newQuarantine(s.current(), s.Limits)
 	defer q.discard()
-	revision, err := s.judge(conn, q, tip)
+	revision, err := s.judge(ctx, conn, q, tip)
 	if err != nil {
 		return schema.Revision{}, nil, s.verdict(ctx, tip, err)
 	}
@@ -230,7 +230,7 @@ func (s *Source) ask(ctx context.Context, dog *watchdog) (remote, plumbing.Hash,
 	if err != nil {
 		return nil, plumbing.ZeroHash, s.unreachable(ctx, err)
 	}
-	tip, err := conn.tip(s.repo.Branch)
+	tip, err := conn.tip(ctx, s.repo.Branch)
 	if errors.Is(err, errNoBranch) {
 		conn.close()
 		return nil, plumbing.ZeroHash, fmt.Errorf("fetch %s: %w: %s; push it, or name another one in the configuration",

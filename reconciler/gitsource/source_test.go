@@ -162,6 +162,23 @@ func TestCatchesUpOverManyCommits(t *testing.T) {
 	}
 }
 
+func TestFurtherThanCanBeProven(t *testing.T) {
+	g := harness.NewGit(t)
+	one := g.SignedCommit(file("1"))
+	s := open(t, signed(g.URL()))
+	s.Limits.Commits = 20
+	fetch(t, s, one, "1")
+	g.SignedCommit(file("2"))
+	step := g.Head()
+	for range 25 {
+		g.SignedCommit(nil)
+	}
+	last := g.Head()
+	refuses(t, s, last, "cannot be shown to contain", "smaller steps")
+	g.Run("reset", "-q", "--hard", step+"~0")
+	fetch(t, s, step, "2")
+}
+
 func TestMergedBranchThatForkedBeforeTheAcceptedCommit(t *testing.T) {
 	for name, url := range transports(t) {
 		t.Run(name, func(t *testing.T) {

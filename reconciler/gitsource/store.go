@@ -44,6 +44,7 @@ func openStore(dir string) (*store, error) {
 		return nil, fmt.Errorf("open the clone: %w", err)
 	}
 	s := &store{dir: dir}
+	s.clearOrphans()
 	paths, err := filepath.Glob(filepath.Join(s.packDir(), "*.pack"))
 	if err != nil {
 		return nil, err
@@ -56,16 +57,18 @@ func openStore(dir string) (*store, error) {
 		}
 		s.packs = append(s.packs, p)
 	}
-	s.clearOrphans()
 	return s, nil
 }
 
-// clearOrphans removes indexes whose pack was never renamed into place.
+// clearOrphans removes a pack or an index that is without the other: one was
+// renamed into place when the power went.
 func (s *store) clearOrphans() {
-	paths, _ := filepath.Glob(filepath.Join(s.packDir(), "*.idx"))
-	for _, path := range paths {
-		if _, err := os.Lstat(strings.TrimSuffix(path, ".idx") + ".pack"); os.IsNotExist(err) {
-			os.Remove(path)
+	for kind, other := range map[string]string{".idx": ".pack", ".pack": ".idx"} {
+		paths, _ := filepath.Glob(filepath.Join(s.packDir(), "*"+kind))
+		for _, path := range paths {
+			if _, err := os.Lstat(strings.TrimSuffix(path, kind) + other); os.IsNotExist(err) {
+				os.Remove(path)
+			}
 		}
 	}
 }
@@ -74,7 +77,7 @@ func writeMissing(path, content string) error {
 	if info, err := os.Stat(path); err == nil && info.Size() == int64(len(content)) {
 		return nil
 	}
-	return replaceFile(path, []byte(content))
+	return replaceHint(path, []byte(content))
 }
 
 func clearDir(dir string) error {
@@ -116,7 +119,7 @@ func (s *store) install(p *pack) error {
 	if _, err := idxfile.NewEncoder(&index).Encode(p.index); err != nil {
 		return fmt.Errorf("index the transfer: %w", err)
 	}
-	if err := replaceFile(base+".idx", index.Bytes()); err != nil {
+	if err := renameInto(base+".idx", index.Bytes(), (*os.File).Sync); err != nil {
 		return fmt.Errorf("store the transfer: %w", err)
 	}
 	if err := p.file.Sync(); err != nil {
@@ -131,7 +134,8 @@ func (s *store) install(p *pack) error {
 }
 
 // point writes the branch and the shallow boundary, for Git's own tools and
-// as a second copy of what was accepted.
+// as a second copy of what was accepted. Nothing depends on it, so it does not
+// wait for the disk.
 func (s *store) point(branch string, at plumbing.Hash, boundary []plumbing.Hash) error {
 	var shallow strings.Builder
 	for _, id := range boundary {
@@ -146,7 +150,7 @@ func (s *store) point(branch string, at plumbing.Hash, boundary []plumbing.Hash)
 		{filepath.Join(s.dir, "HEAD"), "ref: refs/heads/" + branch + "\n"},
 		{ref, at.String() + "\n"},
 	} {
-		if err := replaceFile(f.path, []byte(f.content)); err != nil {
+		if err := replaceHint(f.path, []byte(f.content)); err != nil {
 			return fmt.Errorf("write the branch: %w", err)
 		}
 	}
