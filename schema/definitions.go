@@ -10,6 +10,7 @@ import (
 
 	"cuelang.org/go/cue"
 	"cuelang.org/go/cue/build"
+	"cuelang.org/go/cue/parser"
 )
 
 // DefinitionsPath is the import path of the CUE definitions.
@@ -45,7 +46,11 @@ func definition(ctx *cue.Context, name string) (cue.Value, error) {
 	inst := build.NewContext().NewInstance("/"+path.Base(DefinitionsPath), nil)
 	files := Definitions()
 	for _, file := range slices.Sorted(maps.Keys(files)) {
-		if err := inst.AddFile("/definitions/"+file, files[file]); err != nil {
+		f, err := parser.ParseFile("/definitions/"+file, files[file])
+		if err != nil {
+			return cue.Value{}, fmt.Errorf("built-in definitions: %w", err)
+		}
+		if err := inst.AddSyntax(f); err != nil {
 			return cue.Value{}, fmt.Errorf("built-in definitions: %w", err)
 		}
 	}

@@ -28,7 +28,7 @@ func (t Tree) deviceDirs(name string) []string {
 			strings.HasSuffix(base, "_test.cue") || strings.HasSuffix(base, "_tool.cue") {
 			continue
 		}
-		if definesDevice(file, t[file]) {
+		if name != "" && deviceRE.Match(t[file]) || definesDevice(file, t[file]) {
 			found[dir] = true
 		}
 	}
@@ -48,7 +48,8 @@ func ignored(dir string) bool {
 	return false
 }
 
-// deviceRE decides for files that do not parse, so that their errors show.
+// deviceRE decides for files that do not parse, so that their errors show; and
+// where the directory has the right name, without parsing twice.
 var deviceRE = regexp.MustCompile(`(?m)^"?device"?\s*:`)
 
 func definesDevice(file string, source []byte) bool {

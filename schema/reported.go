@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -18,19 +19,23 @@ const (
 	// maxReportedWork bounds schema steps times document values of one check:
 	// the time of a check, about a microsecond each.
 	maxReportedWork = 500_000
-	// renewAfter bounds what a context remembers: every field name it ever saw.
-	renewAfter = 1 << 20
+	// maxNewNames bounds the field names, in bytes, that documents bring beyond
+	// those in the schema: CUE keeps every name that it ever saw, for as long as
+	// the process lives (internal/core/runtime/index.go, v0.17.1).
+	maxNewNames = 256 << 10
+	// perName is what CUE keeps for a name beside it.
+	perName = 64
 )
 
 // ReportedSchema decides whether a reported document is acceptable. It may be
 // used by several goroutines.
 type ReportedSchema struct {
-	source string // as a CUE file with the definition #reported
-	cost   int    // steps of checking one value, at most
+	cost int // steps of checking one value, at most; 0 accepts all
 
-	mu    sync.Mutex // a CUE context is not for concurrent use
-	value cue.Value  // #reported
-	seen  int        // bytes checked in its context
+	mu    sync.Mutex      // CUE values are not for concurrent use
+	value cue.Value       // #reported
+	names map[string]bool // field names that CUE knows by now
+	room  int             // bytes left for others
 }
 
 // CompileReported makes a checker of TwinSpec.Reported. The source describes
@@ -41,7 +46,7 @@ func CompileReported(source string) (*ReportedSchema, error) {
 		return nil, invalid("schema of reported: %d bytes of CUE: at most %d", len(source), MaxReportedSource)
 	}
 	if source == "" {
-		source = "..."
+		return &ReportedSchema{}, nil
 	}
 	f, err := parser.ParseFile("reported.cue", source)
 	if err != nil {
@@ -57,44 +62,59 @@ func CompileReported(source string) (*ReportedSchema, error) {
 			body = imports.End().Offset()
 		}
 	}
-	s := &ReportedSchema{source: source[:body] + "\n#reported: {\n" + source[body:] + "\n}\n", cost: cost}
-	if err := s.compile(); err != nil {
+	v, err := compileReported(source[:body] + "\n#reported: {\n" + source[body:] + "\n}\n")
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &ReportedSchema{cost: cost, value: v, names: labels(f), room: maxNewNames}, nil
 }
 
-// compile makes a fresh context.
-func (s *ReportedSchema) compile() (err error) {
+func compileReported(source string) (v cue.Value, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = invalid("schema of reported: the evaluation of CUE panicked, which is a fault of CUE: %v", r)
 		}
 	}()
-	file := cuecontext.New().CompileString(s.source)
-	v := file.LookupPath(cue.ParsePath("#reported"))
-	if err := file.Err(); err != nil {
-		return reportedError(err)
-	}
-	if err := v.Err(); err != nil {
-		return reportedError(err)
+	file := cuecontext.New().CompileString(source)
+	v = file.LookupPath(cue.ParsePath("#reported"))
+	if err := cmp.Or(file.Err(), v.Err()); err != nil {
+		return cue.Value{}, reportedError(err)
 	}
 	if v.IncompleteKind() != cue.StructKind {
-		return invalid("schema of reported: describes a %v, and what is reported is an object", v.IncompleteKind())
+		return cue.Value{}, invalid("schema of reported: describes a %v, and what is reported is an object", v.IncompleteKind())
 	}
-	s.value, s.seen = v, 0
-	return nil
+	return v, nil
+}
+
+// labels are the field names that are written in f.
+func labels(f *ast.File) map[string]bool {
+	names := map[string]bool{}
+	ast.Walk(f, func(n ast.Node) bool {
+		if field, ok := n.(*ast.Field); ok {
+			if name, _, err := ast.LabelName(field.Label); err == nil {
+				names[name] = true
+			}
+		}
+		return true
+	}, nil)
+	return names
 }
 
 // Check returns an *InvalidError with the paths of what the schema does not
 // accept in doc, a whole reported document.
 func (s *ReportedSchema) Check(doc map[string]any) (err error) {
-	b, err := json.Marshal(doc)
-	if err != nil {
-		return fmt.Errorf("check reported: %w", err)
+	if s.cost == 0 {
+		return nil
 	}
 	if work := s.cost * countValues(doc); work > maxReportedWork {
 		return invalid("the document is too large for its schema: %d steps, at most %d", work, maxReportedWork)
+	}
+	if doc == nil {
+		doc = map[string]any{}
+	}
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return fmt.Errorf("check reported: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,20 +123,44 @@ func (s *ReportedSchema) Check(doc map[string]any) (err error) {
 			err = invalid("the evaluation of CUE panicked, which is a fault of CUE: %v", r)
 		}
 	}()
-	if s.seen += len(b); s.seen > renewAfter {
-		if err := s.compile(); err != nil {
-			return err
-		}
+	if !s.admit(doc) {
+		return invalid("more than %d KiB of different field names since the agent started: use names from the schema, and put what varies into values", maxNewNames>>10)
 	}
 	x, err := cuejson.Extract("", b)
 	if err != nil {
 		return reportedError(err)
 	}
-	u := s.value.Unify(s.value.Context().BuildExpr(x))
+	u := s.value.Unify(cuecontext.New().BuildExpr(x))
 	if err := u.Validate(cue.Concrete(true)); err != nil {
 		return reportedError(err)
 	}
 	return nil
+}
+
+// admit takes the names in x into account; false where there is no room.
+func (s *ReportedSchema) admit(x any) bool {
+	switch x := x.(type) {
+	case map[string]any:
+		for name, v := range x {
+			if !s.names[name] {
+				if s.room -= len(name) + perName; s.room < 0 {
+					s.room = 0
+					return false
+				}
+				s.names[name] = true
+			}
+			if !s.admit(v) {
+				return false
+			}
+		}
+	case []any:
+		for _, v := range x {
+			if !s.admit(v) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func reportedError(err error) error {

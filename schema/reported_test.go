@@ -148,7 +148,6 @@ func TestReportedWorkIsBounded(t *testing.T) {
 	}
 }
 
-// TestReportedConcurrently also makes the checker renew its context.
 func TestReportedConcurrently(t *testing.T) {
 	s, err := schema.CompileReported(`{[=~"^k"]: string}`)
 	if err != nil {
@@ -169,6 +168,29 @@ func TestReportedConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// TestReportedNamesAreBounded: CUE keeps every field name for ever, so a module
+// that makes up new ones without end is stopped, and only with these.
+func TestReportedNamesAreBounded(t *testing.T) {
+	s, err := schema.CompileReported(`{rate?: int, ...}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100_000 {
+		if err = s.Check(map[string]any{fmt.Sprintf("at %d", i): 1}); err != nil {
+			break
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "different field names") {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Check(map[string]any{"rate": 1, "at 0": 2}); err != nil {
+		t.Errorf("known names: %v", err)
+	}
+	if err := s.Check(map[string]any{"rate": "x"}); err == nil {
+		t.Error("accepted a value that is not allowed")
+	}
 }
 
 func FuzzReported(f *testing.F) {
