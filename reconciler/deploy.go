@@ -104,6 +104,11 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate, tree fs.FS) {
 			r.note(troubleStaging, nil)
 			r.refuse(refused)
 			r.advance(ctx, "", nil)
+			if refused.Phase == schema.PhaseVerifying {
+				// The signature may come after the commit: pipelines do both.
+				pause(ctx, Backoff(schema.Restart{}, tries), c.again)
+				continue
+			}
 			return
 		}
 		if err != nil {

@@ -28,9 +28,9 @@
 //  4. Pull every image.
 //  5. Hand it to supervision, which replaces nothing before all this is done.
 //
-// A candidate that is refused stays refused until another commit comes or the
-// agent starts again. Everything else is tried again with a capped back-off;
-// nothing is given up.
+// A candidate that is refused for what it says stays refused until another
+// commit comes or the agent starts again. Everything else, a missing signature
+// too, is tried again with a capped back-off; nothing is given up.
 //
 // Beside them, keeping has the images of target and last-good on the disk and no
 // others, and reporting says what changed.

@@ -259,6 +259,13 @@ func (v *verifier) Verify(ctx context.Context, image schema.Image) (signing.Veri
 	return v.proofs.Verify(ctx, image)
 }
 
+// refuse makes every answer from now on err; nil ends that.
+func (v *verifier) refuse(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err = err
+}
+
 // twin is the Reporter.
 type twin struct {
 	mu       sync.Mutex
