@@ -60,7 +60,7 @@ func checkModule(m Module, path []string, p *problems) {
 	}
 	for id := range strings.SplitSeq(m.User, ":") {
 		if n, err := strconv.ParseUint(id, 10, 64); id != "" && (err != nil || n > maxID) {
-			p.add(extend(path, "user"), "%s is not a user or group: the largest is %d", id, maxID)
+			p.add(extend(path, "user"), "%s is not a user or group: the largest is %d", id, uint64(maxID))
 		}
 	}
 	checkCount(len(m.Args), maxArgs, extend(path, "args"), p)
