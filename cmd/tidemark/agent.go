@@ -99,7 +99,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
-		Source: source, Verifier: verifier, Runtime: runtime, Reporter: l,
+		Source: source, Verifier: verifier, Runtime: stock{runtime, verifier}, Reporter: l,
 		Renderer: sandboxAt(config.Repository.Path),
 	}
 	if err := handleMethods(l, r); err != nil {
@@ -151,6 +151,17 @@ func openSource(stateDir string, repo schema.Repository) (*gitsource.Source, err
 		commits = c
 	}
 	return gitsource.Open(filepath.Join(stateDir, "git"), repo, commits)
+}
+
+// stock is the runtime, which takes the evidence along when it prunes images.
+type stock struct {
+	*containerd.Runtime
+	evidence *signing.Verifier
+}
+
+// Prune implements reconciler.Runtime.
+func (s stock) Prune(ctx context.Context, keep []schema.Image) error {
+	return errors.Join(s.Runtime.Prune(ctx, keep), s.evidence.Prune(keep))
 }
 
 // logMended says what the source found damaged and set aside.
