@@ -47,16 +47,6 @@ func parseIDs(s string) (user, error) {
 	return user{uid: uid, gid: gid}, nil
 }
 
-// needsFiles reports whether spec, the USER of an image or of a module, means
-// something only with the image's /etc/passwd and /etc/group.
-func needsFiles(spec string) bool {
-	if spec == "" {
-		return false
-	}
-	_, err := parseIDs(spec)
-	return err != nil
-}
-
 // resolveUser gives the ids that spec ("", "user", "user:group", each a name
 // or a number) means with these files, as Docker does: a group that is not
 // named is the user's own, and 0 for a number that the files do not know;
