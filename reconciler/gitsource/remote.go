@@ -129,6 +129,9 @@ type cleaned struct {
 func (e *cleaned) Error() string { return e.text }
 func (e *cleaned) Unwrap() error { return e.err }
 
+// sha256Text is the answer to a format that go-git 5 does not read.
+const sha256Text = "the repository was made with --object-format=sha256, which is not supported: use the default, sha1"
+
 // clean says what to do where that is known, and takes secrets out: a server
 // may repeat in its answer what it was sent.
 func clean(err error, secrets []string) error {
@@ -140,6 +143,8 @@ func clean(err error, secrets []string) error {
 	}
 	text = printable(text, 500)
 	switch {
+	case strings.Contains(text, "object-format=sha256"):
+		text = sha256Text
 	case errors.Is(err, transport.ErrAuthenticationRequired):
 		text = "the server wants credentials, or did not accept those in tokenFile: " + text
 	case errors.Is(err, transport.ErrAuthorizationFailed):

@@ -45,7 +45,6 @@ func openHTTP(repo schema.Repository, at location, dog *watchdog, limits Limits)
 		return nil, err
 	}
 	base := http.DefaultTransport.(*http.Transport).Clone()
-	base.ResponseHeaderTimeout = limits.Stall
 	base.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientSessionCache: tlsSessions}
 	if repo.CAFile != "" {
 		if base.TLSClientConfig.RootCAs, err = readCertificates(repo.CAFile); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	git "github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -26,8 +27,11 @@ func openLocal(path string, limits Limits) (remote, error) {
 	if errors.Is(err, git.ErrRepositoryNotExists) {
 		return nil, fmt.Errorf("there is no Git repository in %s", path)
 	}
+	if err != nil && strings.Contains(err.Error(), "objectformat") {
+		return nil, errors.New(sha256Text)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open the repository in %s: %w", path, err)
 	}
 	plain, ok := repo.Storer.(*filesystem.Storage)
 	if !ok {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -379,4 +380,18 @@ func TestUnreachable(t *testing.T) {
 	unreachable(t, open(t, off("file://"+t.TempDir())), []string{"no Git repository"})
 	web := serveHTTP(t, harness.NewGit(t), nil)
 	unreachable(t, open(t, off(web.server.URL+"/none")), []string{"no such repository"})
+}
+
+func TestRepositoryWithSHA256(t *testing.T) {
+	g := harness.NewGit(t)
+	g.Dir = filepath.Join(t.TempDir(), "fleet")
+	if out, err := exec.Command("git", "init", "-q", "-b", "main", "--object-format=sha256", g.Dir).CombinedOutput(); err != nil {
+		t.Fatalf("git init: %v\n%s", err, out)
+	}
+	g.Run("-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "--allow-empty", "-m", "One")
+	for name, url := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			unreachable(t, open(t, url(t, g, off(""))), []string{"not supported"})
+		})
+	}
 }
