@@ -30,18 +30,15 @@ func newAdmission() *admission {
 }
 
 // devicePermissions are all that a device may do at the hub, seen from the
-// device. twin.FleetMoved says the same.
+// device. twin.FleetMoved says the same. It answers requests below its own
+// up.<device>.answer, see Call: a permission to answer wherever a request says
+// does not hold over a leafnode link.
 func devicePermissions(device string) *server.Permissions {
 	return &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: publishAllowed(device)},
 		Subscribe: &server.SubjectPermission{Allow: subscribeAllowed(device)},
-		// One answer to each request that the device receives.
-		Response: &server.ResponsePermission{MaxMsgs: 1, Expires: responseTime},
 	}
 }
-
-// responseTime is how long a device may take to answer a request.
-const responseTime = 2 * time.Minute
 
 func publishAllowed(device string) []string { return []string{twin.Up(device) + ".>"} }
 

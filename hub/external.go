@@ -101,8 +101,8 @@ func authorization(full []string, devices map[string]string) []byte {
 		fmt.Fprintf(&b, "  {nkey: %s}\n", public)
 	}
 	for _, device := range slices.Sorted(maps.Keys(devices)) {
-		fmt.Fprintf(&b, "  {nkey: %s, permissions: {\n    publish: {allow: [%s]}\n    subscribe: {allow: [%s]}\n    allow_responses: {max: 1, expires: \"%s\"}\n  }}\n",
-			devices[device], quoted(publishAllowed(device)), quoted(subscribeAllowed(device)), responseTime)
+		fmt.Fprintf(&b, "  {nkey: %s, permissions: {\n    publish: {allow: [%s]}\n    subscribe: {allow: [%s]}\n  }}\n",
+			devices[device], quoted(publishAllowed(device)), quoted(subscribeAllowed(device)))
 	}
 	b.WriteString("]\n")
 	return b.Bytes()

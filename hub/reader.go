@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
@@ -127,30 +126,4 @@ func (t *Twins) watch(ctx context.Context, device string, f func(d twin.Document
 			}
 		}
 	}
-}
-
-// Dial connects a person or a service to a hub, with the seed file of the
-// hub's operator (<stateDir>/operator.nk) or with a user credentials file.
-func Dial(url, seedFile string) (*nats.Conn, error) {
-	login, err := loginFrom(seedFile)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the hub: %w", err)
-	}
-	nc, err := nats.Connect(url, login, nats.Name("tidemark"))
-	if err != nil {
-		return nil, fmt.Errorf("connect to the hub at %s: %w", url, err)
-	}
-	return nc, nil
-}
-
-// loginFrom tells an NKey seed from a credentials file by its first letters.
-func loginFrom(path string) (nats.Option, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if strings.HasPrefix(strings.TrimSpace(string(data)), "SU") {
-		return nats.NkeyOptionFromSeed(path)
-	}
-	return nats.UserCredentials(path), nil
 }

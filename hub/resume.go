@@ -35,7 +35,7 @@ func (h *Hub) answerResume(ctx context.Context, device string, body []byte) any 
 	for look := firstLook; ; look = min(2*look, lastLook) {
 		r, err := h.place(device)
 		if err != nil {
-			h.config.Warn(fmt.Errorf("where %s resumes: %w", device, err))
+			h.complain(fmt.Errorf("where %s resumes: %w", device, err))
 			return twin.Resume{Error: &twin.Error{Code: twin.CodeFailed, Message: err.Error()}}
 		}
 		if want.Epoch == "" || r.Epoch == want.Epoch && r.Seq >= want.Seq || !sleep(ctx, look) {

@@ -55,7 +55,14 @@ func (h *Hub) answer(m *nats.Msg, answer func(context.Context, string, []byte) a
 	if err == nil {
 		err = m.Respond(data)
 	}
-	if err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		h.config.Warn(fmt.Errorf("answer %s: %w", m.Subject, err))
+	if err != nil {
+		h.complain(fmt.Errorf("answer %s: %w", m.Subject, err))
+	}
+}
+
+// complain warns of what went wrong, unless it did because the hub is closed.
+func (h *Hub) complain(err error) {
+	if !errors.Is(err, nats.ErrConnectionClosed) {
+		h.config.Warn(err)
 	}
 }

@@ -28,7 +28,7 @@ func (h *Hub) answerTwin(ctx context.Context, device string, body []byte) any {
 			continue
 		}
 		if err != nil {
-			h.config.Warn(fmt.Errorf("store the twin %s: %w", schema.Address(d.Device, d.Module), err))
+			h.complain(fmt.Errorf("store the twin %s: %w", schema.Address(d.Device, d.Module), err))
 			return twin.Receipt{Error: &twin.Error{Code: failure(err), Message: err.Error()}}
 		}
 		return receipt

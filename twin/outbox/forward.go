@@ -62,8 +62,9 @@ func (f *forwarder) step(ctx context.Context) error {
 	if err := f.fill(ctx); err != nil {
 		return err
 	}
+	kicked := f.outbox.kick.next() // a link that comes up from here on has not what is sent
 	if !f.cursor.sure || time.Since(f.asked) > freshness {
-		if err := f.ask(ctx, nil, 0); err != nil {
+		if err := f.ask(ctx, kicked, nil, 0); err != nil {
 			return err
 		}
 	}
@@ -76,7 +77,7 @@ func (f *forwarder) step(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("send %d messages to the hub: %w", len(batch), err)
 	}
-	if err := f.ask(ctx, batch, size); err != nil {
+	if err := f.ask(ctx, kicked, batch, size); err != nil {
 		return err
 	}
 	return f.settle(ctx)
@@ -167,8 +168,8 @@ func (f *forwarder) entries() []entry {
 var errNotStored = errors.New("the hub did not store it")
 
 // ask asks the hub how far it holds this device; after a batch of size bytes,
-// whether it holds that.
-func (f *forwarder) ask(ctx context.Context, batch []span, size int) error {
+// whether it holds that. It does not wait on once kicked is closed.
+func (f *forwarder) ask(ctx context.Context, kicked <-chan struct{}, batch []span, size int) error {
 	var body []byte
 	if len(batch) > 0 {
 		var err error
@@ -176,7 +177,7 @@ func (f *forwarder) ask(ctx context.Context, batch []span, size int) error {
 			return err
 		}
 	}
-	limit, cancel := f.outbox.kick.within(ctx, answerTimeout+twin.AwaitTime+time.Duration(size/slowest)*time.Second)
+	limit, cancel := within(ctx, kicked, answerTimeout+twin.AwaitTime+time.Duration(size/slowest)*time.Second)
 	defer cancel()
 	answer, err := f.outbox.hub.RequestWithContext(limit, twin.UpResume(f.outbox.config.Device), body)
 	if errors.Is(err, context.DeadlineExceeded) {

@@ -8,12 +8,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
 const (
 	maxBatch      = 500     // messages in one atomic batch
+	minBatch      = 16      // fewer are stored each by itself: the server makes files for a batch, which costs as much as syncing so many
 	maxBatchBytes = 4 << 20 // bytes in one batch to the disk
 
 	// What may wait for the disk, in memory. Beyond it messages are lost, as NATS
@@ -109,6 +111,14 @@ func (in *intake) store(ctx context.Context, batch []*nats.Msg) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
+	if len(records) < minBatch {
+		in.storeEach(ctx, records, senders)
+	} else {
+		in.storeBatch(ctx, records, senders)
+	}
+}
+
+func (in *intake) storeBatch(ctx context.Context, records, senders []*nats.Msg) {
 	last, err := publish(ctx, in.outbox.local, records)
 	if err != nil {
 		for _, m := range senders {
@@ -121,6 +131,38 @@ func (in *intake) store(ctx context.Context, batch []*nats.Msg) {
 	for i, m := range senders {
 		in.answer(m, stamped{Seq: last - uint64(len(senders)-1-i)})
 	}
+}
+
+// storeEach sends all records on their way, and then waits for each.
+func (in *intake) storeEach(ctx context.Context, records, senders []*nats.Msg) {
+	futures := make([]jetstream.PubAckFuture, len(records))
+	for i, r := range records {
+		f, err := in.outbox.queue.js.PublishMsgAsync(r)
+		if err != nil {
+			in.fail(senders[i], err)
+			continue
+		}
+		futures[i] = f
+	}
+	for i, f := range futures {
+		if f == nil {
+			continue
+		}
+		select {
+		case ack := <-f.Ok():
+			in.outbox.state.tookIn(ack.Sequence, 1)
+			in.answer(senders[i], stamped{Seq: ack.Sequence})
+		case err := <-f.Err():
+			in.fail(senders[i], err)
+		case <-ctx.Done():
+			in.fail(senders[i], ctx.Err())
+		}
+	}
+}
+
+func (in *intake) fail(m *nats.Msg, err error) {
+	in.refuse(m, storeError(err))
+	in.outbox.config.Warn(fmt.Errorf("store a message: %w", err))
 }
 
 func (in *intake) record(m *nats.Msg, now stamp, wall time.Time) (*nats.Msg, error) {

@@ -2,7 +2,7 @@
 // the hub has it: in order, and exactly once in the hub's stream.
 //
 //	intake     devices.<d>.modules.<m>.out.<name> → as many as wait, in one atomic
-//	           batch and one fsync → stream OUTBOX on the leaf → answer {"seq": n}
+//	           batch that is synced once → stream OUTBOX on the leaf → answer {"seq": n}
 //	forwarder  OUTBOX → atomic batch with the condition "your newest message of
 //	           this device is still number n" → stream of the hub → "how far do
 //	           you hold this device?" → acknowledgement in OUTBOX
@@ -170,11 +170,10 @@ func (k *kicker) next() <-chan struct{} {
 	return k.ch
 }
 
-// within returns a context that also ends with the next kick, so that an answer
-// that will never come is not waited for.
-func (k *kicker) within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+// within returns a context that also ends when kicked is closed, so that an
+// answer that will never come is not waited for.
+func within(ctx context.Context, kicked <-chan struct{}, limit time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
-	kicked := k.next()
 	go func() {
 		select {
 		case <-kicked:

@@ -106,7 +106,7 @@ func (u *uplink) send(ctx context.Context, d twin.Document, v versions) (raised 
 	if err != nil {
 		return false, err
 	}
-	limit, cancel := u.outbox.kick.within(ctx, twinTimeout)
+	limit, cancel := within(ctx, u.outbox.kick.next(), twinTimeout)
 	defer cancel()
 	answer, err := u.outbox.hub.RequestWithContext(limit, twin.UpTwin(d.Device), body)
 	if err != nil {

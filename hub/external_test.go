@@ -1,0 +1,161 @@
+package hub
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidemark-edge/tidemark/internal/harness"
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
+)
+
+// TestExternalServer runs a hub on a server that somebody else configured, which
+// includes the file that the hub writes.
+func TestExternalServer(t *testing.T) {
+	dir := t.TempDir()
+	seed, users := filepath.Join(dir, "hub.nk"), filepath.Join(dir, "users.conf")
+	key, public := newKey(t)
+	raw, err := key.Seed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, leaf := harness.FreeAddress(t), harness.FreeAddress(t)
+	conf := filepath.Join(dir, "nats.conf")
+	for path, data := range map[string]string{
+		seed:  string(raw) + "\n",
+		users: fmt.Sprintf("users = [{nkey: %s}]\n", public),
+		conf: fmt.Sprintf(`listen: %q
+jetstream { store_dir: %q, max_file: 2Gi, max_mem: 16Mi, sync_interval: always, domain: hub }
+leafnodes { listen: %q, no_advertise: true, isolate_leafnode_interest: true }
+authorization { include "users.conf" }
+`, client, filepath.Join(dir, "js"), leaf),
+	} {
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options, err := server.ProcessConfigFile(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.NoSigs, options.NoLog = true, true
+	s, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(30 * time.Second) {
+		t.Fatal("server is not ready")
+	}
+
+	g := newGadget(t, "a")
+	c := &cloud{t: t, repo: &repository{commit: 1, entries: []schema.Entry{g.entry()}}}
+	c.conf = Config{
+		HubConfig: schema.HubConfig{
+			StateDir: filepath.Join(dir, "state"), Streams: schema.HubStreamsSpec{MaxBytes: 64 << 20},
+			External: &schema.ExternalNATS{URL: "nats://" + client, CredsFile: seed, AuthorizationFile: users},
+		},
+		Source: c.repo, Devices: c.repo.devices, Warn: func(err error) { t.Log("hub warns: ", err) },
+	}
+	c.start()
+	t.Cleanup(c.stop)
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	g.proxy = newProxy(t, leaf)
+	g.conf.Hub = &schema.HubLink{URL: "nats-leaf://" + g.proxy.address}
+	g.link(c)
+	g.say(1, 1000)
+	g.drained()
+	if got := c.bodies("a"); !slices.Equal(got, numbers(1, 1000)) {
+		t.Errorf("the hub holds %d", len(got))
+	}
+	other, intruder := newKey(t)
+	c.follow(g.entry(), schema.Entry{Name: "b", Identity: intruder})
+	if err := s.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	violations := make(chan error, 10)
+	nc, err := login("nats://"+client, other, nats.CustomInboxPrefix(twin.Inbox("b", "")),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { violations <- err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if m, err := nc.Request("up.b.resume", nil, 20*time.Second); err != nil || string(m.Data) != `{"last":0}` {
+		t.Errorf("%v, %v", m, err)
+	}
+	if err := nc.Publish("up.a.out.m.n", nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-violations:
+	case <-time.After(20 * time.Second):
+		t.Error("b may publish as a")
+	}
+}
+
+// TestTLS links a device over TLS, and one that does not trust the certificate.
+func TestTLS(t *testing.T) {
+	dir := t.TempDir()
+	certFile, keyFile := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	selfSigned(t, certFile, keyFile)
+	g, stranger := newGadget(t, "a"), newGadget(t, "b")
+	c := newCloud(t, g.entry(), stranger.entry())
+	c.stop()
+	c.conf.TLS = &schema.TLSFiles{CertFile: certFile, KeyFile: keyFile}
+	c.start()
+	for _, d := range []*gadget{g, stranger} {
+		d.proxy = newProxy(t, c.hub.LeafAddress())
+		d.conf.Hub = &schema.HubLink{URL: "tls://" + d.proxy.address}
+	}
+	g.conf.Hub.CAFile = certFile
+	stranger.link(c)
+	g.link(c)
+	g.say(1, 10)
+	g.drained()
+	if up, _ := stranger.leaf.Linked(); up {
+		t.Error("a hub with an unknown certificate is trusted")
+	}
+}
+
+func selfSigned(t *testing.T, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hub"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{certFile: {Type: "CERTIFICATE", Bytes: cert}, keyFile: {Type: "PRIVATE KEY", Bytes: private}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
