@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck
 
-.PHONY: help build test unit check lint vuln cross demo bench tools clean
+.PHONY: help build test unit check lint vuln cross shell demo bench tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ cross: ## build for every platform that is released, into build/
 
 unit: tools ## all Go tests with -race, on real containerd, registries, Git and NATS
 	go test -p 2 -race -timeout 15m ./...
+
+shell: build ## the stage of the quickstart, to play its story by hand
+	examples/quickstart/shell
 
 demo: build ## the quickstart's story, played and checked
 	examples/quickstart/play

@@ -1,14 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/tidemark-edge/tidemark/twin"
 	"github.com/tidemark-edge/tidemark/twin/leaf"
@@ -32,9 +34,10 @@ type device struct {
 	name string
 }
 
-// runDirFlag adds the flag that says which agent is meant.
-func runDirFlag(cmd *cobra.Command, runDir *string) {
-	cmd.Flags().StringVar(runDir, "run-dir", "/run/tidemark", "the agent's run directory")
+// runDirFlag adds the flag that says which agent is meant. TIDEMARK_RUN_DIR,
+// which the agent itself obeys, is its default.
+func runDirFlag(flags *pflag.FlagSet, runDir *string) {
+	flags.StringVar(runDir, "run-dir", cmp.Or(os.Getenv(envName("runDir")), "/run/tidemark"), "the agent's run directory")
 }
 
 // dialDevice connects to the agent that has this run directory.

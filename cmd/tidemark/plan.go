@@ -45,7 +45,7 @@ in order, with their reasons. Nothing is changed, pulled or verified.`,
 		},
 	}
 	out.flag(cmd)
-	runDirFlag(cmd, &runDir)
+	runDirFlag(cmd.Flags(), &runDir)
 	pathFlag(cmd, &path)
 	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit with 3 when there is something to do")
 	return cmd

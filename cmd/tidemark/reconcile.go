@@ -33,6 +33,6 @@ what it waits to try again. It returns before anything is done: see
 		},
 	}
 	out.flag(cmd)
-	runDirFlag(cmd, &runDir)
+	runDirFlag(cmd.Flags(), &runDir)
 	return cmd
 }

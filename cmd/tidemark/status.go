@@ -46,7 +46,7 @@ Exits with 3 when the device is not as its newest revision asks.`,
 		},
 	}
 	out.flag(cmd)
-	runDirFlag(cmd, &runDir)
+	runDirFlag(cmd.Flags(), &runDir)
 	return cmd
 }
 

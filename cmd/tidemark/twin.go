@@ -34,7 +34,7 @@ come from the hub, for every device of the fleet.`,
   tidemark twin get hannover01/sensor --hub hub.example.com:4223 --creds operator.nk
   tidemark twin list --hub hub.example.com:4223 --creds operator.nk`,
 	}
-	cmd.PersistentFlags().StringVar(&from.runDir, "run-dir", "/run/tidemark", "the agent's run directory")
+	runDirFlag(cmd.PersistentFlags(), &from.runDir)
 	cmd.PersistentFlags().StringVar(&from.hub, "hub", "", "ask this hub, HOST:PORT or nats://…, in place of the agent")
 	cmd.PersistentFlags().StringVar(&from.creds, "creds", "", "file with the operator's seed for --hub (operator.nk in the hub's state directory)")
 	cmd.AddCommand(newTwinGet(&from), newTwinList(&from))
