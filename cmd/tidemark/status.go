@@ -54,7 +54,7 @@ Exits with 3 when the device is not as its newest revision asks.`,
 func printReport(w io.Writer, device string, r schema.Report) {
 	fmt.Fprintf(w, "device\t%s\n", device)
 	fmt.Fprintf(w, "phase\t%s\n", r.Phase)
-	if s := r.LastDesiredStatus; s.Code != schema.CodeOK {
+	if s := r.LastDesiredStatus; s.Code != schema.CodeOK && r.Refused == nil {
 		fmt.Fprintf(w, "status\t%d %s\n", s.Code, s.Description)
 	}
 	fmt.Fprintf(w, "revision\t%s\n", revisionLine(r.Revision))
@@ -62,7 +62,7 @@ func printReport(w io.Writer, device string, r schema.Report) {
 		fmt.Fprintf(w, "last good\t%s\n", revisionLine(r.LastGood))
 	}
 	if f := r.Refused; f != nil {
-		fmt.Fprintf(w, "refused\t%s, %s\n", revisionLine(f.Revision), f.Phase)
+		fmt.Fprintf(w, "refused\t%s, at %s (%d)\n", revisionLine(f.Revision), f.Phase, r.LastDesiredStatus.Code)
 		for line := range strings.Lines(f.Reason) {
 			fmt.Fprintf(w, "\t%s\n", strings.TrimRight(line, "\n"))
 		}
