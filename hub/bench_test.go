@@ -73,7 +73,6 @@ func (g *gadget) pump(b *testing.B, module string, count, inFlight int) {
 func BenchmarkOutboxDrain(b *testing.B) {
 	g := newGadget(b, "a")
 	c := newCloud(b, g.entry())
-	g.proxy = newProxy(b, c.hub.LeafAddress())
 	g.link(c)
 	g.proxy.cut()
 	g.pump(b, "m", b.N, 500)

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,10 @@ authorization { include "users.conf" }
 	}
 	other, intruder := newKey(t)
 	c.follow(g.entry(), schema.Entry{Name: "b", Identity: intruder})
+	until(t, "the file names b", func() bool {
+		data, err := os.ReadFile(users)
+		return err == nil && strings.Contains(string(data), intruder)
+	})
 	if err := s.Reload(); err != nil {
 		t.Fatal(err)
 	}
