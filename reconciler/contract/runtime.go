@@ -38,6 +38,8 @@ func Runtime(t *testing.T, open func(t *testing.T) Fixture) {
 		"an exit is observed with its code":     (*suite).exits,
 		"restart runs it again and counts it":   (*suite).restarts,
 		"restart leaves alone what runs":        (*suite).restartsNothing,
+		"restart needs no image":                (*suite).restartsPruned,
+		"start makes anew what has ended":       (*suite).replacesExited,
 		"remove ends and deletes, twice too":    (*suite).removes,
 		"two definitions are two containers":    (*suite).tellsDefinitionsApart,
 		"prune spares what is kept":             (*suite).prunes,
@@ -182,6 +184,44 @@ func (s *suite) obeysContext() {
 	}
 	if all := s.observe(); len(all) > 0 {
 		s.Errorf("left %+v", all)
+	}
+	s.start(s.Fails)
+	ended := s.awaitExit()
+	if err := s.Runtime.Restart(ctx, ended.ID, 1); err == nil {
+		s.Error("restarted")
+	}
+	if err := s.Runtime.Remove(ctx, ended.ID); err == nil {
+		s.Error("removed")
+	}
+	if err := s.Runtime.Prune(ctx, nil); err == nil {
+		s.Error("pruned")
+	}
+	if c := s.only(); c != ended {
+		s.Errorf("was %+v, is %+v", ended, c)
+	}
+}
+
+// restartsPruned: a container does not need its image to run again.
+func (s *suite) restartsPruned() {
+	s.start(s.Fails)
+	first := s.awaitExit()
+	s.must("prune", s.Runtime.Prune(s.ctx, nil))
+	s.must("restart", s.Runtime.Restart(s.ctx, first.ID, 1))
+	if c := s.awaitExit(); c.ID != first.ID || c.ExitCode != 3 || c.Restarts != 1 {
+		s.Errorf("was %+v, is %+v", first, c)
+	}
+}
+
+// replacesExited: what a new Start finds of an ended container is not counted
+// on.
+func (s *suite) replacesExited() {
+	s.start(s.Fails)
+	first := s.awaitExit()
+	s.must("restart", s.Runtime.Restart(s.ctx, first.ID, 5))
+	s.awaitExit()
+	s.start(s.Fails)
+	if c := s.awaitExit(); c.ID != first.ID || c.Restarts != 0 || c.ExitCode != 3 || !c.StartedAt.After(first.StartedAt) {
+		s.Errorf("was %+v, is %+v, want it made anew", first, c)
 	}
 }
 
