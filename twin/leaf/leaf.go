@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -215,7 +216,8 @@ func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log)
 				log.say("connection %s: %w", []any{name, err})
 			}
 		}),
-		nats.MaxReconnects(-1))
+		// Only when the server cut it off because it did not read fast enough.
+		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		return nil, fmt.Errorf("connect %s to the leaf: %w", name, err)
 	}

@@ -261,7 +261,7 @@ func TestModulesComeBackAfterRestart(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l = s.open()
+	s.open()
 	select {
 	case <-back:
 	case <-time.After(patience):

@@ -24,24 +24,26 @@ const (
 	maxQueuedBytes = 4 << 20
 )
 
-// twins answers for the documents. Each twin has its own subscription, queue and
-// goroutine, so that a module that floods its own fills no other's queue, and
-// one whose patches take long to check keeps no other waiting.
+// twins answers for the documents. Each twin has its own connection and its own
+// goroutine: a module that floods its own gets that connection cut off by the
+// server, with what waits on it, and one whose patches take long to check keeps
+// nobody else waiting.
 type twins struct {
-	device string
-	store  *store
-	conn   *nats.Conn
-	warn   func(error)
-	wait   sync.WaitGroup
+	device  string
+	store   *store
+	connect func(name string) (*nats.Conn, error)
+	conn    *nats.Conn // to publish on
+	wait    sync.WaitGroup
 
 	mu       sync.Mutex
 	services map[string]*service // by module, "" is the device
 }
 
-// service is the subscription of one twin.
+// service answers for one twin.
 type service struct {
 	twins  *twins
 	module string
+	conn   *nats.Conn
 	sub    *nats.Subscription
 
 	mu       sync.Mutex
@@ -54,7 +56,7 @@ func (l *Leaf) newTwins() (*twins, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &twins{device: l.config.Device, store: l.store, conn: conn, warn: l.warn, services: map[string]*service{}}
+	t := &twins{device: l.config.Device, store: l.store, connect: l.Connect, conn: conn, services: map[string]*service{}}
 	schemas := map[string]*schema.ReportedSchema{"": nil}
 	for _, module := range l.store.declared() {
 		e, _ := l.store.get(module)
@@ -85,7 +87,7 @@ func (t *twins) serve(schemas map[string]*schema.ReportedSchema) error {
 	defer t.mu.Unlock()
 	for module, s := range t.services {
 		if _, ok := schemas[module]; !ok {
-			_ = s.sub.Unsubscribe() // fails only when the connection is closed
+			s.conn.Close()
 			delete(t.services, module)
 		}
 	}
@@ -94,23 +96,44 @@ func (t *twins) serve(schemas map[string]*schema.ReportedSchema) error {
 			s.use(compiled)
 			continue
 		}
-		sub, err := t.conn.SubscribeSync(twin.Prefix(t.device, module) + ".twin.*")
-		if err != nil {
+		s := &service{twins: t, module: module, reported: compiled}
+		if err := s.open(); err != nil {
 			return fmt.Errorf("answer for twins: %w", err)
 		}
-		if err := sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
-			return fmt.Errorf("answer for twins: %w", err)
-		}
-		s := &service{twins: t, module: module, sub: sub, reported: compiled}
 		t.services[module] = s
 		t.wait.Go(s.run)
 	}
-	return t.conn.Flush() // a module may ask as soon as it is declared
+	return nil
 }
 
 func (t *twins) close() {
+	t.mu.Lock()
+	for _, s := range t.services {
+		s.conn.Close()
+	}
+	t.mu.Unlock()
 	t.conn.Close()
 	t.wait.Wait()
+}
+
+// open subscribes; when it returns the twin can be asked for.
+func (s *service) open() (err error) {
+	if s.conn, err = s.twins.connect("twin " + s.module); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			s.conn.Close()
+		}
+	}()
+	s.sub, err = s.conn.SubscribeSync(twin.Prefix(s.twins.device, s.module) + ".twin.*")
+	if err != nil {
+		return err
+	}
+	if err = s.sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
+		return err
+	}
+	return s.conn.Flush()
 }
 
 func (s *service) use(compiled *schema.ReportedSchema) {
