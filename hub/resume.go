@@ -32,7 +32,7 @@ func (h *Hub) answerResume(ctx context.Context, device string, body []byte) any 
 	}
 	ctx, done := h.waits.begin(ctx, device)
 	defer done()
-	for look := firstLook; ; look = min(2*look, lastLook) {
+	for look := firstLook; ; look = min(look+look/2, lastLook) {
 		r, err := h.place(device)
 		if err != nil {
 			h.complain(fmt.Errorf("where %s resumes: %w", device, err))

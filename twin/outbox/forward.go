@@ -16,8 +16,9 @@ import (
 )
 
 const (
-	fetchBytes    = 2 << 20   // read ahead from the disk, in bytes
-	uplinkBytes   = 512 << 10 // in one batch to the hub, unless one message is larger
+	fetchBytes    = 2 << 20 // read ahead from the disk, in bytes
+	uplinkBatch   = 1000    // messages in one batch to the hub: the most that JetStream takes
+	uplinkBytes   = 1 << 20 // in one batch to the hub, unless one message is larger
 	answerTimeout = 5 * time.Second
 	freshness     = 10 * time.Second // an older answer is asked for again: the hub may have dropped all of a quiet device
 	slowest       = 16 << 10         // bytes per second of the slowest link on which a batch is waited for
@@ -86,7 +87,7 @@ func (f *forwarder) step(ctx context.Context) error {
 // fill reads on from the disk: it waits when nothing is at hand, and takes no
 // more than what is there otherwise.
 func (f *forwarder) fill(ctx context.Context) error {
-	for len(f.window) < maxBatch && f.size < uplinkBytes {
+	for len(f.window) < uplinkBatch && f.size < uplinkBytes {
 		if f.fetch == nil {
 			b, err := f.outbox.queue.consumer.FetchBytes(fetchBytes, jetstream.FetchContext(ctx))
 			if err != nil {
@@ -151,7 +152,7 @@ func (f *forwarder) push(m jetstream.Msg) {
 
 // entries is the front of the window, as the cursor sees it.
 func (f *forwarder) entries() []entry {
-	out := make([]entry, min(len(f.window), maxBatch))
+	out := make([]entry, min(len(f.window), uplinkBatch))
 	for i := range out {
 		w := &f.window[i]
 		if w.drop == "" && f.outbox.clock.age(w.record.stored) > f.outbox.config.TTL {
@@ -197,7 +198,7 @@ func (f *forwarder) ask(ctx context.Context, kicked <-chan struct{}, batch []spa
 		f.count = max(1, len(batch)/2)
 		return fmt.Errorf("send %d messages to the hub: %w", len(batch), errNotStored)
 	}
-	f.count, f.pause = min(f.count*2, maxBatch), 0
+	f.count, f.pause = min(f.count*2, uplinkBatch), 0
 	f.outbox.state.settle(batch)
 	return nil
 }

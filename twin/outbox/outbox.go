@@ -115,7 +115,7 @@ func (o *Outbox) start() error {
 	if o.hub == nil {
 		return nil
 	}
-	f := &forwarder{outbox: o, count: maxBatch}
+	f := &forwarder{outbox: o, count: uplinkBatch}
 	f.cursor.epoch, f.cursor.settled = o.queue.epoch, o.queue.settled
 	o.done.Go(func() { f.run(ctx) })
 	if o.config.Twins != nil {

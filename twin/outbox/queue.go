@@ -20,7 +20,7 @@ const (
 	never = 100 * 365 * 24 * time.Hour
 
 	// maxUnsettled is the most messages that the forwarder may hold in memory.
-	maxUnsettled = 4096
+	maxUnsettled = 8192
 )
 
 // queue is the stream on the leaf with its only consumer. What the consumer
@@ -137,7 +137,7 @@ func (q *queue) restart(ctx context.Context) error {
 
 // stride is how many settled messages are removed at a time: removing costs a
 // write, and the bound would remove them anyway.
-const stride = 1024
+const stride = 4096
 
 // remove removes what is settled, once that is worth the write.
 func (q *queue) remove(ctx context.Context, settled uint64) error {
