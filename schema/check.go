@@ -27,7 +27,6 @@ const (
 	maxMounts       = 64  // of one module
 	maxDependsOn    = 64  // of one module
 	minMemory       = Bytes(1 << 20)
-	maxID           = 1<<32 - 2 // of a user or group: the last one means "unchanged"
 )
 
 // checkDevice notes what is wrong with d and beyond CUE: sizes, ranges, and
@@ -57,11 +56,6 @@ func checkModule(m Module, path []string, p *problems) {
 	checkCount(len(m.DependsOn), maxDependsOn, extend(path, "dependsOn"), p)
 	if m.Limits.Memory > 0 && m.Limits.Memory < minMemory {
 		p.add(append(path[:3:3], "limits", "memory"), "%d bytes is below 1Mi, in which nothing runs: is a suffix missing, as in \"64Mi\"?", m.Limits.Memory)
-	}
-	for id := range strings.SplitSeq(m.User, ":") {
-		if n, err := strconv.ParseUint(id, 10, 64); id != "" && (err != nil || n > maxID) {
-			p.add(extend(path, "user"), "%s is not a user or group: the largest is %d", id, uint64(maxID))
-		}
 	}
 	checkCount(len(m.Args), maxArgs, extend(path, "args"), p)
 	size := 0

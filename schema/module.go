@@ -13,7 +13,7 @@ type Module struct {
 	Status    string                `json:"status"`              // StatusRunning or StatusStopped
 	Args      []string              `json:"args,omitempty"`      // replaces the image's command (CMD); the entry point stays
 	Env       map[string]string     `json:"env,omitempty"`       // added to, and stronger than, the image's
-	User      string                `json:"user,omitempty"`      // "uid" or "uid:gid", numeric; empty takes the image's
+	User      string                `json:"user,omitempty"`      // "uid" or "uid:gid", numeric, up to 2147483647; empty takes the image's
 	Restart   Restart               `json:"restart"`             // when it ends by itself
 	Stop      Stop                  `json:"stop"`                // when we end it
 	Limits    Limits                `json:"limits"`              // cgroup limits
