@@ -25,6 +25,7 @@ func Prefix(device, module string) string {
 // _INBOX.<device>., nothing else.
 //
 //	up.<device>.out.<module>.<name>  publish  into the hub's stream of messages
+//	up.<device>.dropped              publish  into the same stream: a range of messages that never comes
 //	up.<device>.twin                 request  newest document of one twin, answered when the hub has stored it
 //	up.<device>.resume               request  where the hub's stream stands for this device
 //	up.<device>.answer.>             publish  answers to the hub's calls of devices.<device>.rpc.<name>, which name it as reply
