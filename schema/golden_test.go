@@ -16,7 +16,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
-	"golang.org/x/tools/txtar"
+	"github.com/rogpeppe/go-internal/txtar"
 )
 
 var update = flag.Bool("update", false, "rewrite the expectations in testdata")
