@@ -131,6 +131,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	}
 	parts.Go(func() { runtime.Watch(ctx, r.Kick) })
 	parts.Go(func() { logMended(ctx, source, log) })
+	parts.Go(func() { settle(ctx) })
 	log.Info("agent started", "device", config.Device, "version", version, "leaf", l.ClientURL())
 	notify("READY=1")
 	err = r.Run(ctx)
