@@ -64,7 +64,7 @@ func (c *cursor) next(window []entry, count, size int) []span {
 			if len(out) == count {
 				break
 			}
-			out, at = append(out, span{at + 1, e.seq - 1, twin.DroppedBound}), e.seq-1
+			out = append(out, span{at + 1, e.seq - 1, twin.DroppedBound})
 		}
 		if n := len(out); e.drop != "" && n > 0 && out[n-1].reason == e.drop {
 			out[n-1].to, at = e.seq, e.seq

@@ -97,7 +97,7 @@ func readRecord(subject string, h nats.Header) (record, error) {
 	var r record
 	rest, ok := strings.CutPrefix(subject, stored+".")
 	if !ok {
-		return r, fmt.Errorf("read record: subject %q is not below %s.", subject, stored)
+		return r, fmt.Errorf("read record: subject %q is not below %s", subject, stored)
 	}
 	r.module, r.name, _ = strings.Cut(rest, ".")
 	if err := errors.Join(schema.CheckName(r.module), schema.CheckName(r.name)); err != nil {
