@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/containerd"
@@ -20,9 +15,7 @@ import (
 	"github.com/tidemark-edge/tidemark/reconciler/gitsource"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
-	"github.com/tidemark-edge/tidemark/twin"
 	"github.com/tidemark-edge/tidemark/twin/leaf"
-	"github.com/tidemark-edge/tidemark/twin/outbox"
 )
 
 func newAgent() *cobra.Command {
@@ -181,99 +174,6 @@ func logMended(ctx context.Context, source *gitsource.Source, log *slog.Logger) 
 	}
 }
 
-// messages is the outbox with the connections that it works on.
-type messages struct {
-	*outbox.Outbox
-	local, hub *nats.Conn // hub is nil when the device stands alone
-}
-
-// openOutbox starts to take modules' messages in, and to pass them on where
-// there is a hub.
-func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, warn func(error)) (*messages, error) {
-	m := &messages{}
-	var err error
-	if m.local, err = l.Connect("outbox"); err != nil {
-		return nil, err
-	}
-	if config.Hub != nil {
-		if m.hub, err = l.ConnectHub("outbox"); err != nil {
-			m.local.Close()
-			return nil, err
-		}
-	}
-	m.Outbox, err = outbox.Open(ctx, m.local, m.hub, outbox.Config{
-		Device: config.Device, MaxBytes: int64(config.Outbox.MaxBytes), TTL: time.Duration(config.Outbox.TTL), Twins: l, Warn: warn,
-	})
-	if err != nil {
-		m.hangUp()
-		return nil, err
-	}
-	return m, nil
-}
-
-// onFleetMoved calls f when the hub says that the repository has a new commit.
-func (m *messages) onFleetMoved(f func()) error {
-	_, err := m.hub.Subscribe(twin.FleetMoved, func(*nats.Msg) { f() })
-	return err
-}
-
-func (m *messages) close() error {
-	defer m.hangUp()
-	return m.Outbox.Close()
-}
-
-func (m *messages) hangUp() {
-	m.local.Close()
-	if m.hub != nil {
-		m.hub.Close()
-	}
-}
-
 // storeFor is what JetStream may take on disk: the outbox's bound, and room for
 // what it writes before it drops the oldest.
 func storeFor(config schema.OutboxConfig) int64 { return int64(config.MaxBytes) + 64<<20 }
-
-// handleMethods answers the commands of people on this device.
-func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler) error {
-	methods := map[string]func(context.Context, []byte) ([]byte, error){
-		methodStatus: func(context.Context, []byte) ([]byte, error) { return json.Marshal(r.Report()) },
-		methodPlan: func(ctx context.Context, body []byte) ([]byte, error) {
-			var desired schema.Desired
-			if err := json.Unmarshal(body, &desired); err != nil {
-				return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
-			}
-			plan, err := r.Preview(ctx, desired)
-			if err != nil {
-				return nil, err
-			}
-			if plan == nil {
-				plan = reconciler.Plan{}
-			}
-			return json.Marshal(plan)
-		},
-		methodReconcile: func(context.Context, []byte) ([]byte, error) { r.Moved(); return []byte("{}"), nil },
-	}
-	for name, f := range methods {
-		if err := l.Handle(name, f); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// lockDir makes the directory, and makes this process the only agent or hub
-// that works in it.
-func lockDir(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("state directory %s: another tidemark works in it: %w", dir, err)
-	}
-	return func() { f.Close() }, nil
-}

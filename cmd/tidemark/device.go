@@ -16,14 +16,6 @@ import (
 	"github.com/tidemark-edge/tidemark/twin/leaf"
 )
 
-// The direct methods of the device, devices.<device>.rpc.<name>, that the agent
-// answers and the commands here call.
-const (
-	methodStatus    = "status"    // answers schema.Report
-	methodPlan      = "plan"      // takes schema.Desired, answers reconciler.Plan
-	methodReconcile = "reconcile" // looks at the fleet repository now; answers {}
-)
-
 // answerWithin is how long a person waits for the agent. It answers from
 // memory, or after one look at containerd.
 const answerWithin = 10 * time.Second
