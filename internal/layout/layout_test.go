@@ -3,10 +3,13 @@
 package layout
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,5 +142,27 @@ func TestNoGoFilesInTheRoot(t *testing.T) {
 	found, err := filepath.Glob(filepath.Join("..", "..", "*.go"))
 	if err != nil || len(found) > 0 {
 		t.Fatalf("%v %v", found, err)
+	}
+}
+
+// TestEveryDependencyIsJustified holds go.mod and the table in CONTRIBUTING.md
+// together.
+func TestEveryDependencyIsJustified(t *testing.T) {
+	file, err := os.ReadFile(filepath.Join("..", "..", "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := os.ReadFile(filepath.Join("..", "..", "CONTRIBUTING.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := regexp.MustCompile(`(?m)^\t(\S+) v\S+$`).FindAllSubmatch(file, -1)
+	if len(direct) < 10 {
+		t.Fatalf("found %d direct requirements: is the pattern right?", len(direct))
+	}
+	for _, m := range direct {
+		if !bytes.Contains(table, []byte("`"+string(m[1])+"`")) {
+			t.Errorf("CONTRIBUTING.md does not say why there is %s", m[1])
+		}
 	}
 }
