@@ -66,7 +66,8 @@ func inMemory(dir string) (bool, error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return false, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return s.Type == unix.TMPFS_MAGIC || s.Type == unix.RAMFS_MAGIC, nil
+	magic := uint32(s.Type) // signed, and of 32 bits on some platforms
+	return magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC, nil
 }
 
 // ours reports a directory that somebody else could put files into.
