@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -29,7 +30,7 @@ func Dial(url, seedFile string) (*nats.Conn, error) {
 
 // loginFrom tells an NKey seed from a credentials file by its first letters.
 func loginFrom(path string) (nats.Option, error) {
-	data, err := readBounded(path, 64<<10)
+	data, err := durable.Read(path, 64<<10)
 	if err != nil {
 		return nil, err
 	}

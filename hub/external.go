@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // connectExternal connects to a NATS server or cluster that somebody else runs.
@@ -60,7 +62,7 @@ func (h *Hub) writeAuthorization(devices map[string]string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, authorization(full, devices)); err != nil {
+	if err := durable.Write(path, authorization(full, devices), 0o600); err != nil {
 		return fmt.Errorf("write the authorization of the external server: %w", err)
 	}
 	return nil
@@ -78,7 +80,7 @@ func (h *Hub) fullUsers() ([]string, error) {
 	if file == "" {
 		return full, nil
 	}
-	data, err := readBounded(file, 64<<10)
+	data, err := durable.Read(file, 64<<10)
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"time"
 
 	"github.com/nats-io/nkeys"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -93,7 +91,7 @@ func (f fleet) write(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, append(data, '\n')); err != nil {
+	if err := durable.Write(path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("remember the admitted devices: %w", err)
 	}
 	return nil
@@ -102,7 +100,7 @@ func (f fleet) write(path string) error {
 // readFleet reads the file. One that is broken is set aside: broken says so, and
 // nobody is admitted until the fleet repository was read.
 func readFleet(path string) (f fleet, broken, err error) {
-	data, err := readBounded(path, maxFleetFile)
+	data, err := durable.Read(path, maxFleetFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fleet{}, nil, nil
 	}
@@ -111,8 +109,8 @@ func readFleet(path string) (f fleet, broken, err error) {
 			return f, nil, nil
 		}
 	}
-	kept := fmt.Sprintf("%s.broken-%d", path, time.Now().UnixNano())
-	if aside := os.Rename(path, kept); aside != nil {
+	kept, aside := durable.SetAside(path)
+	if aside != nil {
 		return fleet{}, nil, fmt.Errorf("read %s: %w", path, errors.Join(err, aside))
 	}
 	return fleet{}, fmt.Errorf("read %s: %w: kept as %s; no device is admitted before the fleet repository is read", path, err, kept), nil
@@ -140,18 +138,4 @@ func parseFleet(data []byte) (fleet, error) {
 		}
 	}
 	return f, nil
-}
-
-// readBounded reads a file of at most max bytes.
-func readBounded(path string, max int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, max+1))
-	if err == nil && int64(len(data)) > max {
-		err = fmt.Errorf("%s has more than %d bytes", path, max)
-	}
-	return data, err
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"github.com/nats-io/nkeys"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // operatorFile holds, in the state directory, the seed with which a person may
@@ -18,7 +19,7 @@ const operatorFile = "operator.nk"
 // operatorKey reads the operator's seed, or makes one, and returns the public
 // key. A file that is not a seed is an error: somebody put it there.
 func operatorKey(path string) (public string, err error) {
-	data, err := readBounded(path, 1024)
+	data, err := durable.Read(path, 1024)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeOperatorKey(path)
 	}
@@ -44,29 +45,8 @@ func makeOperatorKey(path string) (public string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("operator seed: %w", err)
 	}
-	if err := replaceFile(path, append(seed, '\n')); err != nil {
+	if err := durable.Write(path, append(seed, '\n'), 0o600); err != nil {
 		return "", fmt.Errorf("operator seed: %w", err)
 	}
 	return key.PublicKey()
-}
-
-// replaceFile writes path, readable by the owner only, so that after a power
-// cut it is the old file or the new one.
-func replaceFile(path string, content []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

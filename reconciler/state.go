@@ -14,6 +14,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -80,7 +81,7 @@ func (s state) rollBack(why schema.Refusal) state {
 // accepted.
 func loadState(dir string, now time.Time) (state, error) {
 	path := filepath.Join(dir, stateFile)
-	b, err := readBounded(path, maxState)
+	b, err := durable.Read(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state{}, nil
 	}
@@ -97,19 +98,6 @@ func loadState(dir string, now time.Time) (state, error) {
 	}
 	return state{}, fmt.Errorf("read state %s: %w; it is set aside as %s, and nothing is touched before a revision is accepted",
 		path, err, filepath.Base(aside))
-}
-
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("larger than %d bytes", most)
-	}
-	return b, err
 }
 
 // decodeState reads what encodeState wrote, and nothing else.
@@ -181,37 +169,8 @@ func (s state) save(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
-	path := filepath.Join(dir, stateFile)
-	if err := writeSynced(path+".new", b); err != nil {
-		_ = os.Remove(path + ".new") // gives back its space on a full disk
+	if err := durable.Write(filepath.Join(dir, stateFile), b, 0o600); err != nil {
 		return fmt.Errorf("save state: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("save state: %w", err)
-	}
-	return syncDir(dir)
-}
-
-func writeSynced(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("save state: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("save state: sync %s: %w", dir, err)
 	}
 	return nil
 }

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,12 +128,17 @@ func TestAStateThatCannotBeWrittenLeavesTheOldOne(t *testing.T) {
 	if err := before.save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, stateFile+".new"), 0o700); err != nil {
+	// A disk that takes no more: this process may write files of 16 bytes.
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, stateFile+".new", "in-the-way"), nil, 0o600); err != nil {
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 16, Max: limit.Max}); err != nil {
 		t.Fatal(err)
 	}
+	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
 	if err := before.keep().save(dir); err == nil {
 		t.Error("saved")
 	}

@@ -1,9 +1,8 @@
 package schema
 
 import (
+	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -14,6 +13,8 @@ import (
 	"cuelang.org/go/cue/cuecontext"
 	"cuelang.org/go/cue/parser"
 	cuejson "cuelang.org/go/encoding/json"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // MaxConfigBytes bounds a configuration file.
@@ -47,7 +48,10 @@ func loadConfig(path, name string, overrides map[string]string, target any) (err
 			err = invalidFile(path, "the evaluation of CUE panicked, which is a fault of CUE: %v", r)
 		}
 	}()
-	source, err := readBounded(path, MaxConfigBytes)
+	source, err := durable.Read(path, MaxConfigBytes)
+	if errors.Is(err, durable.ErrTooLarge) {
+		return invalidFile(path, "larger than %d bytes", MaxConfigBytes)
+	}
 	if err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -75,22 +79,6 @@ func loadConfig(path, name string, overrides map[string]string, target any) (err
 		return err
 	}
 	return absolutePaths(reflect.ValueOf(target).Elem(), filepath.Dir(path))
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	if int64(len(b)) > limit {
-		return nil, invalidFile(path, "larger than %d bytes", limit)
-	}
-	return b, nil
 }
 
 // parseConfig evaluates the file alone. It must be complete by itself, since

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // maxSignersFile bounds an allowed signers file.
@@ -35,7 +37,7 @@ type Commits struct {
 // error names the file and the line. Lines for certificate authorities are
 // refused rather than ignored: list the keys themselves.
 func NewCommits(allowedSigners string) (*Commits, error) {
-	data, err := readBounded(allowedSigners, maxSignersFile)
+	data, err := durable.Read(allowedSigners, maxSignersFile)
 	if err != nil {
 		return nil, fmt.Errorf("allowed signers: %w", err)
 	}

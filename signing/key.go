@@ -11,14 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 	"github.com/sigstore/sigstore/pkg/signature"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // maxKeyFile bounds a file with a public key; RSA-4096 takes 800 bytes.
@@ -37,7 +37,7 @@ type key struct {
 
 // loadKey reads a PEM public key as cosign writes it.
 func loadKey(file string) (*key, error) {
-	data, err := readBounded(file, maxKeyFile)
+	data, err := durable.Read(file, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
@@ -108,21 +108,4 @@ func bundleVerifier(v signature.Verifier) (*verify.Verifier, error) {
 	only := root.NewExpiringKey(v, time.Time{}, time.Time{})
 	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return only, nil })
 	return verify.NewVerifier(material, verify.WithNoObserverTimestamps())
-}
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("read %s: larger than %d bytes", file, limit)
-	}
-	return data, nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -60,7 +61,7 @@ func newRegistry(host string, config schema.Registry, shared *http.Transport) (*
 	if config.PlainHTTP {
 		return nil, fmt.Errorf("registry %s: caFile is for TLS, and plainHttp says that there is none: remove one", host)
 	}
-	data, err := readBounded(config.CAFile, maxCAFile)
+	data, err := durable.Read(config.CAFile, maxCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("registry %s: caFile: %w", host, err)
 	}
@@ -122,7 +123,7 @@ func (r *registry) login() (authn.Authenticator, error) {
 	if r.passwordFile == "" {
 		return authn.Anonymous, nil
 	}
-	data, err := readBounded(r.passwordFile, maxPasswordFile)
+	data, err := durable.Read(r.passwordFile, maxPasswordFile)
 	if err != nil {
 		return nil, fmt.Errorf("passwordFile: %w", err)
 	}

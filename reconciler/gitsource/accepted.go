@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -58,7 +59,7 @@ func (a accepted) write(path string) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := replaceFile(path, append(raw, '\n')); err != nil {
+	if err := durable.Write(path, append(raw, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
@@ -67,7 +68,7 @@ func (a accepted) write(path string) error {
 // readAccepted reads the state file. No file is fs.ErrNotExist; any other
 // error means that the file cannot be trusted.
 func readAccepted(path string) (accepted, error) {
-	raw, err := readBounded(path, maxAcceptedBytes)
+	raw, err := durable.Read(path, maxAcceptedBytes)
 	if err != nil {
 		return accepted{}, err
 	}

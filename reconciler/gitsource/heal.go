@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -174,7 +175,7 @@ func (s *Source) exchange() (aside string, err error) {
 	if err := os.Rename(s.freshPath(), s.clonePath()); err != nil {
 		return "", err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return "", err
 	}
 	st, err := openStore(s.clonePath())

@@ -13,6 +13,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/sideband"
 	"github.com/go-git/go-git/v5/plumbing/transport"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -157,7 +158,7 @@ func clean(err error, secrets []string) error {
 
 // readSecret reads a file that holds credentials.
 func readSecret(what, path string) ([]byte, error) {
-	raw, err := readBounded(path, 64<<10)
+	raw, err := durable.Read(path, 64<<10)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}

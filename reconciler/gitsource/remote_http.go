@@ -17,6 +17,7 @@ import (
 	"github.com/go-git/go-git/v5/plumbing/transport"
 	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -95,7 +96,7 @@ func httpAuth(file string) (*githttp.BasicAuth, []string, error) {
 }
 
 func readCertificates(file string) (*x509.CertPool, error) {
-	raw, err := readBounded(file, 1<<20)
+	raw, err := durable.Read(file, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read caFile: %w", err)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // store is a bare Git repository of packs. It is laid out as Git does it, so
@@ -119,7 +121,7 @@ func (s *store) install(p *pack) error {
 	if _, err := idxfile.NewEncoder(&index).Encode(p.index); err != nil {
 		return fmt.Errorf("index the transfer: %w", err)
 	}
-	if err := renameInto(base+".idx", index.Bytes(), (*os.File).Sync); err != nil {
+	if err := durable.Replace(base+".idx", index.Bytes(), 0o600, (*os.File).Sync); err != nil {
 		return fmt.Errorf("store the transfer: %w", err)
 	}
 	if err := p.file.Sync(); err != nil {
@@ -130,7 +132,7 @@ func (s *store) install(p *pack) error {
 	}
 	p.path = base + ".pack"
 	s.packs = append(s.packs, p)
-	return syncDir(s.packDir())
+	return durable.SyncDir(s.packDir())
 }
 
 // point writes the branch and the shallow boundary, for Git's own tools and
@@ -159,7 +161,7 @@ func (s *store) point(branch string, at plumbing.Hash, boundary []plumbing.Hash)
 
 // pointed is what point wrote last, the zero hash where that cannot be read.
 func (s *store) pointed(branch string) plumbing.Hash {
-	raw, err := readBounded(filepath.Join(s.dir, "refs", "heads", filepath.FromSlash(branch)), 64)
+	raw, err := durable.Read(filepath.Join(s.dir, "refs", "heads", filepath.FromSlash(branch)), 64)
 	text := strings.TrimSpace(string(raw))
 	if err != nil || !plumbing.IsHash(text) {
 		return plumbing.ZeroHash

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -97,7 +98,7 @@ func (j *journal) rewrite(records []byte) error {
 	}
 	j.file, j.broken = file, nil
 	j.end, j.size, j.live = int64(len(content)), int64(len(content)), int64(len(content))
-	return syncDir(filepath.Dir(j.path))
+	return durable.SyncDir(filepath.Dir(j.path))
 }
 
 // keepCopy keeps the file as it is, besides the journal, and returns its name.

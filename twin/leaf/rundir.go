@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -111,7 +112,7 @@ func (l *Leaf) writeOperator() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(l.config.RunDir, agentFile), info, 0o644)
+	return durable.Write(filepath.Join(l.config.RunDir, agentFile), info, 0o644)
 }
 
 // Dial connects a person's command to the agent of this device, with every

@@ -8,10 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/nats-io/nkeys"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // identityFile is the name of every file that holds a seed.
@@ -73,39 +74,6 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
 }
 
-// replaceFile writes a file under a temporary name and renames it.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
-	temp := path + ".new"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err := writeNew(temp, data, mode); err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// setAside renames a file that cannot be used, so that it is not met again, and
-// says under which name it is kept.
-func setAside(path string) (kept string, err error) {
-	kept = fmt.Sprintf("%s.broken-%d", path, time.Now().UnixNano())
-	if err := os.Rename(path, kept); err != nil {
-		return "", err
-	}
-	return kept, syncDir(filepath.Dir(path))
-}
-
 // DeviceIdentity returns the public NKey of the device ("U…"), by which the hub
 // knows it, and makes the key if there is none yet. It needs no running agent.
 func DeviceIdentity(stateDir string) (public string, err error) {
@@ -126,7 +94,7 @@ func deviceKey(stateDir string) (key nkeys.KeyPair, warning, err error) {
 		return key, nil, os.Chmod(path, 0o600)
 	}
 	if errors.Is(err, errBadSeed) {
-		kept, aside := setAside(path)
+		kept, aside := durable.SetAside(path)
 		if aside != nil {
 			return nil, nil, aside
 		}
@@ -146,7 +114,7 @@ func deviceKey(stateDir string) (key nkeys.KeyPair, warning, err error) {
 	if err := os.Link(temp, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, nil, fmt.Errorf("device identity: %w", err)
 	}
-	if err := syncDir(stateDir); err != nil {
+	if err := durable.SyncDir(stateDir); err != nil {
 		return nil, nil, fmt.Errorf("device identity: %w", err)
 	}
 	key, err = readSeed(path)

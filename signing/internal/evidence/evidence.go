@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // What Material.Format may say; schema.Evidence.Format shows it.
@@ -130,7 +132,7 @@ func (s *Store) Save(digest string, m Material) error {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	if err := writeFile(s.Path(digest), data); err != nil {
+	if err := durable.Write(s.Path(digest), data, 0o600); err != nil {
 		return fmt.Errorf("evidence: %w", err)
 	}
 	return nil
@@ -177,7 +179,7 @@ func (s *Store) setAside(path string) (string, error) {
 	if err := os.Rename(path, aside); err != nil {
 		return "", err
 	}
-	return aside, syncDir(s.Dir)
+	return aside, durable.SyncDir(s.Dir)
 }
 
 // oldest returns the n entries that were changed first.
