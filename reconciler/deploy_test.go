@@ -166,7 +166,7 @@ func TestAnUnsignedImageIsRefusedAndTheOldModulesGoOn(t *testing.T) {
 		good := w.settle(module("sensor"))
 		bad := w.push(module("insight", from("unsigned")), module("sensor", env("2")))
 		after(time.Minute)
-		asked := w.verifier.asked
+		asked := w.verifier.count()
 		after(time.Hour)
 		w.did()
 		report := w.Report()
@@ -176,14 +176,14 @@ func TestAnUnsignedImageIsRefusedAndTheOldModulesGoOn(t *testing.T) {
 		if report.Phase != schema.PhaseHealthy || report.Revision.Commit != good || report.LastDesiredStatus.Code != schema.CodeBadConfig {
 			t.Errorf("reported %+v", report)
 		}
-		if again := w.verifier.asked - asked; again < 10 || again > 40 {
+		if again := w.verifier.count() - asked; again < 10 || again > 40 {
 			t.Errorf("asked %d times in an hour whether it is signed by now", again)
 		}
-		asked = w.verifier.asked
+		asked = w.verifier.count()
 		w.stop()
 		w.start()
 		after(time.Minute)
-		if w.verifier.asked == asked {
+		if w.verifier.count() == asked {
 			t.Error("the agent was started again, and did not ask again")
 		}
 		w.settle(module("sensor", env("3")))

@@ -259,6 +259,13 @@ func (v *verifier) Verify(ctx context.Context, image schema.Image) (signing.Veri
 	return v.proofs.Verify(ctx, image)
 }
 
+// count is how often it was asked.
+func (v *verifier) count() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.asked
+}
+
 // refuse makes every answer from now on err; nil ends that.
 func (v *verifier) refuse(err error) {
 	v.mu.Lock()
