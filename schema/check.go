@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Bounds that CUE cannot say.
@@ -14,6 +16,7 @@ const (
 	MaxTagsBytes    = 8 << 10  // tags of a device, as JSON
 	MaxDesiredBytes = 32 << 10 // properties.desired of one twin, as JSON
 	MaxTwinDepth    = 10       // levels of tags and of properties
+	MaxTwinKey      = 512      // bytes of a property's name
 	MaxEnvBytes     = 64 << 10 // names and values of one module's environment
 	MaxArgsBytes    = 64 << 10 // one module's arguments
 	maxGate         = Duration(24 * time.Hour)
@@ -131,9 +134,7 @@ func checkNested(x any, depth int, path []string, p *problems) {
 			return
 		}
 		for _, k := range slices.Sorted(maps.Keys(x)) {
-			if strings.HasPrefix(k, "$") {
-				p.add(extend(path, k), "property %q: names that start with $ are the twin's own", k)
-			}
+			checkProperty(k, extend(path, k), p)
 			checkNested(x[k], depth+1, extend(path, k), p)
 		}
 	case []any:
@@ -144,5 +145,23 @@ func checkNested(x any, depth int, path []string, p *problems) {
 		for i, v := range x {
 			checkNested(v, depth+1, extend(path, strconv.Itoa(i)), p)
 		}
+	}
+}
+
+// checkProperty refuses the names that package twin does not take. A twin that
+// is refused only when it is declared is refused too late: the commit is the
+// target by then, and nothing of it could be started.
+func checkProperty(name string, path []string, p *problems) {
+	switch {
+	case name == "":
+		p.add(path, "a property has no name")
+	case len(name) > MaxTwinKey:
+		p.add(path, "property name of %d bytes: at most %d", len(name), MaxTwinKey)
+	case strings.HasPrefix(name, "$"):
+		p.add(path, "property %q: names that start with $ are the twin's own", name)
+	case strings.ContainsAny(name, "$."):
+		p.add(path, "property %q: names hold no $ and no dot, which separates names in a twin's paths", name)
+	case strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name):
+		p.add(path, "property %q: names hold no control characters", name)
 	}
 }
