@@ -3,7 +3,6 @@ package hub
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -71,10 +70,7 @@ var errRace = errors.New("the twin changed in between")
 // storeTwin stores d unless what is there is as new.
 func (h *Hub) storeTwin(ctx context.Context, d twin.Document) (twin.Receipt, error) {
 	key := twinKey(d.Device, d.Module)
-	data, err := json.Marshal(d)
-	if err != nil {
-		return twin.Receipt{}, err
-	}
+	data := d.Encode()
 	held, err := h.twins.Get(ctx, key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		if _, err = h.twins.Create(ctx, key, data); err != nil {
@@ -107,9 +103,13 @@ func receipt(stored bool, d twin.Document) twin.Receipt {
 	return twin.Receipt{Stored: stored, Desired: d.Properties.Desired.Version, Reported: d.Properties.Reported.Version}
 }
 
+// wrongLastSequence is what a cluster answers while another write of the same
+// key is on its way.
+const wrongLastSequence = 10164
+
 func raced(err error) error {
 	var api *jetstream.APIError
-	if errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && (api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == wrongLastSequence) {
 		return errRace
 	}
 	return err

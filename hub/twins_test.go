@@ -76,6 +76,29 @@ func TestVersionNeverGoesBack(t *testing.T) {
 	}
 }
 
+// TestLargestDocumentIsStored sends one as large as a device may send it, of
+// characters that JSON for HTML escapes.
+func TestLargestDocumentIsStored(t *testing.T) {
+	c, nc := deviceOf(t, "a")
+	for version := range 2 { // made, and replaced
+		d := document("a", "m", uint64(version+1), 1, "")
+		d.Tags = map[string]any{"v": strings.Repeat("<", twin.MaxDocument-len(d.Encode())-len(`,"tags":{"v":""}`))}
+		if n := len(d.Encode()); n != twin.MaxDocument {
+			t.Fatalf("%d bytes, want %d", n, twin.MaxDocument)
+		}
+		m, err := nc.Request(twin.UpTwin("a"), d.Encode(), 20*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := twin.ReadReceipt(m.Data); err != nil || !r.Stored {
+			t.Fatalf("version %d: %+v, %v", version+1, r, err)
+		}
+		if got, err := c.hub.Twins().Get(testContext(t), "a", "m"); err != nil || got.Properties.Desired.Version != d.Properties.Desired.Version {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestConcurrentDocuments sends many versions at once, in no order: at every
 // moment the hub holds a version at least as new as before, at the end the newest.
 func TestConcurrentDocuments(t *testing.T) {

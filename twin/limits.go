@@ -21,8 +21,9 @@ const (
 	MaxPatch = 2 * MaxSection
 
 	// MaxDocument bounds a whole document on the wire: both sections with their
-	// metadata.
-	MaxDocument = 1 << 20
+	// metadata. It stays below NATS's default max_payload of 1 MiB, with room for
+	// the headers under which the hub stores it.
+	MaxDocument = 1<<20 - 16<<10
 
 	// maxVersion is the largest integer that every JSON reader can hold.
 	maxVersion = 1<<53 - 1

@@ -2,11 +2,12 @@ package outbox
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -82,7 +83,8 @@ func sleep(ctx context.Context, d time.Duration, cut <-chan struct{}) {
 }
 
 // sendAll sends every document that the hub has not confirmed. again says that
-// versions were raised, so that there is something new to send.
+// versions were raised, so that there is something new to send. One that fails
+// does not hold up those behind it, while the hub answers.
 func (u *uplink) sendAll(ctx context.Context) (again bool, err error) {
 	if u.confirmed == nil {
 		u.confirmed = map[string]versions{}
@@ -92,27 +94,23 @@ func (u *uplink) sendAll(ctx context.Context) (again bool, err error) {
 		if u.confirmed[d.Module] == v {
 			continue
 		}
-		raised, err := u.send(ctx, d, v)
-		if err != nil {
-			return again, fmt.Errorf("send the twin of %s: %w", describe(d), err)
+		raised, failed := u.send(ctx, d, v)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("send the twin of %s: %w", describe(d), failed))
+			if errors.Is(failed, errUnanswered) {
+				return again, err
+			}
 		}
 		again = again || raised
 	}
-	return again, nil
+	return again, err
 }
 
+// errUnanswered says that the hub is out of reach.
+var errUnanswered = errors.New("no answer from the hub")
+
 func (u *uplink) send(ctx context.Context, d twin.Document, v versions) (raised bool, err error) {
-	body, err := json.Marshal(d)
-	if err != nil {
-		return false, err
-	}
-	limit, cancel := within(ctx, u.outbox.kick.next(), twinTimeout)
-	defer cancel()
-	answer, err := u.outbox.hub.RequestWithContext(limit, twin.UpTwin(d.Device), body)
-	if err != nil {
-		return false, err
-	}
-	r, err := twin.ReadReceipt(answer.Data)
+	r, err := u.ask(ctx, d)
 	var refusal *twin.Error
 	if errors.As(err, &refusal) && refusal.Code < 500 {
 		// It will not take this document, however often: say so, wait for the next.
@@ -128,6 +126,20 @@ func (u *uplink) send(ctx context.Context, d twin.Document, v versions) (raised 
 		return false, nil
 	}
 	return true, u.raise(ctx, d.Module, v, r)
+}
+
+// ask sends a document and returns the hub's answer.
+func (u *uplink) ask(ctx context.Context, d twin.Document) (twin.Receipt, error) {
+	limit, cancel := within(ctx, u.outbox.kick.next(), twinTimeout)
+	defer cancel()
+	answer, err := u.outbox.hub.RequestWithContext(limit, twin.UpTwin(d.Device), d.Encode())
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return twin.Receipt{}, &twin.Error{Code: twin.CodeTooLarge, Message: err.Error()}
+	}
+	if err != nil {
+		return twin.Receipt{}, fmt.Errorf("%w: %w", errUnanswered, err)
+	}
+	return twin.ReadReceipt(answer.Data)
 }
 
 // raise goes above what the hub holds: this device is the one that knows, but a
