@@ -98,6 +98,9 @@ func isWithin(path, dir string) bool {
 	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
 }
 
+// errNoHostPath says that a host path is not there, for now.
+var errNoHostPath = errors.New("is not on this device")
+
 // hostPath resolves a host path and checks it against HostMounts. What is
 // mounted is what was checked: the path without any symbolic link.
 func (r *Runtime) hostPath(host string) (string, error) {
@@ -106,7 +109,7 @@ func (r *Runtime) hostPath(host string) (string, error) {
 	}
 	source, err := filepath.EvalSymlinks(host)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("host path %s is not on this device", host)
+		return "", fmt.Errorf("host path %s %w", host, errNoHostPath)
 	}
 	if err != nil {
 		return "", fmt.Errorf("host path: %w", err)

@@ -93,7 +93,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
 		Source: source, Verifier: verifier, Runtime: stock{runtime, verifier}, Reporter: l,
-		Renderer: sandboxAt(config.Repository.Path),
+		Renderer: permitted{sandboxAt(config.Repository.Path), runtime.Permits},
 	}
 	if err := handleMethods(l, r); err != nil {
 		return err

@@ -1,0 +1,45 @@
+package containerd
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/tidemark-edge/tidemark/schema"
+)
+
+// Permits says whether the device's owner lets every module that shall run
+// have the network and the mounts that it asks for. Start refuses the same; but
+// by then the container that was replaced is gone. A host path that is not there
+// is no matter of permission: it may come.
+func (r *Runtime) Permits(desired schema.Desired) error {
+	for _, m := range desired.Modules {
+		if m.Status == schema.StatusStopped {
+			continue
+		}
+		if err := r.permits(m); err != nil {
+			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *Runtime) permits(module schema.Module) error {
+	if err := r.checkNetwork(module); err != nil {
+		return err
+	}
+	for _, target := range slices.Sorted(maps.Keys(module.Mounts)) {
+		if err := checkTarget(target); err != nil {
+			return err
+		}
+		host := module.Mounts[target].Host
+		if host == "" {
+			continue
+		}
+		if _, err := r.hostPath(host); err != nil && !errors.Is(err, errNoHostPath) {
+			return fmt.Errorf("mount %s: %w", target, err)
+		}
+	}
+	return nil
+}
