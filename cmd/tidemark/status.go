@@ -23,7 +23,9 @@ func newStatus() *cobra.Command {
 		Long: `Show the phase, the revision and every module of this device, as the agent
 reports them to the hub. It works with no network.
 
-Exits with 3 when the device is not as its newest revision asks.`,
+Exits with 3 when the device is not as its newest revision asks: it is not
+healthy, the newest commit was refused, a module does not run that should, or
+containerd cannot say.`,
 		Example: "  tidemark status\n  tidemark status -o json | jq .modules.sensor.pid",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -39,7 +41,7 @@ Exits with 3 when the device is not as its newest revision asks.`,
 			if err := out.print(cmd, report, func(w io.Writer) { printReport(w, d.name, report) }); err != nil {
 				return err
 			}
-			if report.Phase != schema.PhaseHealthy || report.Refused != nil {
+			if !asDeclared(report) {
 				return &exitError{code: exitNo}
 			}
 			return nil
@@ -48,6 +50,20 @@ Exits with 3 when the device is not as its newest revision asks.`,
 	out.flag(cmd)
 	runDirFlag(cmd.Flags(), &runDir)
 	return cmd
+}
+
+// asDeclared reports whether the device is as its newest revision asks, as far
+// as it knows: one that cannot be reached for now may have a newer one.
+func asDeclared(r schema.Report) bool {
+	if r.Phase != schema.PhaseHealthy || r.Refused != nil || r.LastDesiredStatus.Code == schema.CodeFailed {
+		return false
+	}
+	for _, m := range r.Modules {
+		if m.RuntimeStatus != schema.RuntimeRunning && m.RuntimeStatus != schema.RuntimeStopped {
+			return false
+		}
+	}
+	return true
 }
 
 // printReport writes a report for people.
