@@ -1,15 +1,19 @@
 package hub
 
 import (
+	"errors"
 	"fmt"
+	"regexp"
 	"sync"
 	"time"
 )
 
 // The server complains about each wrong login and each violation, and whoever
-// reaches its port can cause as many as they like: only so many are passed on.
+// reaches its port can cause as many as they like: only so many are passed on,
+// each once. A revoked device tries again twice a second, for ever; it must not
+// drown what is said about others.
 const (
-	complaints = 30 // in each
+	complaints = 30 // different ones in each
 	period     = time.Minute
 )
 
@@ -18,9 +22,10 @@ type log struct {
 	warn  func(error)
 	fatal chan error // holds the first reason why the server does not start
 
-	mu    sync.Mutex
-	since time.Time // when the period began
-	said  int       // in the period, what was not passed on included
+	mu     sync.Mutex
+	since  time.Time       // when the period began
+	said   map[string]bool // passed on in the period, without the connection
+	missed int             // not passed on in the period
 }
 
 func newServerLog(warn func(error)) *log {
@@ -28,22 +33,32 @@ func newServerLog(warn func(error)) *log {
 }
 
 func (l *log) say(format string, v []any) {
+	text := fmt.Sprintf(format, v...)
+	what := aboutWhom.ReplaceAllString(text, "")
 	l.mu.Lock()
 	missed := 0
 	if time.Since(l.since) > period {
-		missed = max(0, l.said-complaints)
-		l.since, l.said = time.Now(), 0
+		missed = l.missed
+		l.since, l.said, l.missed = time.Now(), map[string]bool{}, 0
 	}
-	l.said++
-	pass := l.said <= complaints
+	pass := !l.said[what] && len(l.said) < complaints
+	if pass {
+		l.said[what] = true
+	} else {
+		l.missed++
+	}
 	l.mu.Unlock()
 	if missed > 0 {
-		l.warn(fmt.Errorf("hub server: %d more complaints were not shown", missed))
+		l.warn(fmt.Errorf("hub server: %d more complaints, most like those above, were not shown", missed))
 	}
 	if pass {
-		l.warn(fmt.Errorf("hub server: "+format, v...))
+		l.warn(errors.New("hub server: " + text))
 	}
 }
+
+// aboutWhom is what the server puts before a complaint about a connection: its
+// address and number, "127.0.0.1:46052 - lid:51 - ", and other ones each time.
+var aboutWhom = regexp.MustCompile(`^\S+ - \w+:\d+ - `)
 
 // Fatalf is what the server calls in place of ending the process, since the
 // logger is ours.
