@@ -30,7 +30,7 @@ type configFlags struct {
 
 func (f *configFlags) flags(cmd *cobra.Command, file string) {
 	cmd.Flags().StringVarP(&f.file, "config", "c", file, "configuration, one CUE file")
-	cmd.Flags().StringArrayVar(&f.set, "set", nil, "override a field: --set hub.url=tls://hub:7422 (repeatable; TIDEMARK_HUB_URL does the same)")
+	cmd.Flags().StringArrayVar(&f.set, "set", nil, "override a field: --set repository.poll=10s (repeatable; TIDEMARK_REPOSITORY_POLL does the same)")
 }
 
 // agent reads the configuration of an agent.
@@ -63,7 +63,7 @@ func (f *configFlags) overrides(config reflect.Type) (map[string]string, error) 
 	for _, pair := range f.set {
 		path, value, ok := strings.Cut(pair, "=")
 		if !ok || path == "" {
-			return nil, &exitError{exitUsage, fmt.Errorf("--set %q: want path=value, as in hub.url=tls://hub:7422", pair)}
+			return nil, &exitError{exitUsage, fmt.Errorf("--set %q: want path=value, as in repository.poll=10s", pair)}
 		}
 		overrides[path] = value
 	}

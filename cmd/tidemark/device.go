@@ -61,7 +61,7 @@ func (d *device) request(ctx context.Context, subject string, body, result any) 
 	defer cancel()
 	msg, err := d.conn.RequestWithContext(ctx, subject, data)
 	if errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("ask %s: nobody answers: the agent is starting or of another version", subject)
+		return fmt.Errorf("ask %s: the agent is starting or of another version: %w", subject, err)
 	}
 	if err != nil {
 		return fmt.Errorf("ask %s: %w", subject, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"syscall"
@@ -16,9 +17,14 @@ func lockDir(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
 		f.Close()
-		return nil, fmt.Errorf("state directory %s: another tidemark works in it: %w", dir, err)
+		return nil, fmt.Errorf("state directory %s: another tidemark works in it: stop that one, or set another stateDir", dir)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("state directory %s: lock it: %w", dir, err)
 	}
 	return func() { f.Close() }, nil
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -82,18 +83,8 @@ Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
 		Example:       "  tidemark init fleet && tidemark vet fleet\n  tidemark agent --config agent.cue\n  tidemark status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			text := fmt.Sprintf("there is no command %q", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				text += fmt.Sprintf(": is %s meant?", near[0])
-			}
-			return &exitError{exitUsage, errors.New(text)}
-		},
-		RunE:                       func(cmd *cobra.Command, args []string) error { return cmd.Help() },
-		SuggestionsMinimumDistance: 2,
+		Args:          knownCommand,
+		RunE:          func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exitError{exitUsage, fmt.Errorf("%w: see %s --help", err, cmd.CommandPath())}
@@ -114,6 +105,19 @@ Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
 	add("device", newStatus(), newTwin(), newReconcile(), newVerify(), newEnroll())
 	root.AddCommand(newVersion(), newEvaluate())
 	return root
+}
+
+// knownCommand refuses what stands where a command should.
+func knownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("there is no command %q", strings.TrimPrefix(cmd.CommandPath()+" "+args[0], "tidemark "))
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		text += fmt.Sprintf(": is %s meant?", strings.Join(near, " or "))
+	}
+	return &exitError{exitUsage, errors.New(text)}
 }
 
 // usage makes a wrong number of arguments a usage error that says what to write.

@@ -15,6 +15,7 @@ type output struct{ format string }
 // flag adds -o to a command.
 func (o *output) flag(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&o.format, "output", "o", "text", "text or json")
+	cmd.PreRunE = func(*cobra.Command, []string) error { return o.check() }
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -32,6 +33,14 @@ func (o *output) print(cmd *cobra.Command, v any, text func(io.Writer)) error {
 		text(w)
 		return w.Flush()
 	default:
-		return &exitError{exitUsage, fmt.Errorf("--output %q: want text or json", o.format)}
+		return o.check()
 	}
+}
+
+// check refuses a format that there is not, before anything is done.
+func (o *output) check() error {
+	if o.format == "text" || o.format == "json" {
+		return nil
+	}
+	return &exitError{exitUsage, fmt.Errorf("--output %q: want text or json", o.format)}
 }

@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/hub"
@@ -33,6 +35,8 @@ come from the hub, for every device of the fleet.`,
   tidemark twin get sensor              # a module on it
   tidemark twin get hannover01/sensor --hub hub.example.com:4223 --creds operator.nk
   tidemark twin list --hub hub.example.com:4223 --creds operator.nk`,
+		Args: knownCommand,
+		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	runDirFlag(cmd.PersistentFlags(), &from.runDir)
 	cmd.PersistentFlags().StringVar(&from.hub, "hub", "", "ask this hub, HOST:PORT or nats://…, in place of the agent")
@@ -137,6 +141,9 @@ func (t *twins) getHere(ctx context.Context, module string) (twin.Document, erro
 	defer d.close()
 	var doc twin.Document
 	err = d.request(ctx, twin.Prefix(d.name, module)+".twin.get", nil, &doc)
+	if module != "" && errors.Is(err, nats.ErrNoResponders) {
+		err = fmt.Errorf("device %s has no module %s (`tidemark twin list` has all; of another device, ask with --hub)", d.name, module)
+	}
 	return doc, err
 }
 
@@ -192,11 +199,12 @@ func printValues(w io.Writer, indent string, values map[string]any) {
 			printValues(w, indent+"  ", nested)
 			continue
 		}
-		text, err := json.Marshal(values[key])
-		if err != nil {
-			text = fmt.Append(nil, values[key])
+		fmt.Fprintf(w, "%s%s: ", indent, key)
+		enc := json.NewEncoder(w) // which ends the line
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(values[key]); err != nil {
+			fmt.Fprintln(w, values[key])
 		}
-		fmt.Fprintf(w, "%s%s: %s\n", indent, key, text)
 	}
 }
 
