@@ -297,6 +297,32 @@ func TestImagesThatNothingNeedsArePruned(t *testing.T) {
 	})
 }
 
+// Evidence is what an image is verified by at a boot with no network. Pruning
+// takes along the evidence of what is not kept, and what a candidate needs that
+// came after it had begun is not among what is.
+func TestPruningSparesTheEvidenceOfACandidate(t *testing.T) {
+	w := newWorld(t, accept(t), t.TempDir())
+	w.Source, w.Renderer, w.Verifier, w.Runtime, w.Reporter = w.repo, w.repo, w.verifier, w.machine, w.twin
+	w.machine.untouched = false
+	w.Settled(t.Context(), schema.Desired{Revision: schema.Revision{Commit: "c"}, Device: w.Device})
+	verified := make(chan error, 1)
+	w.machine.pruning = func() {
+		before := w.verifier.count()
+		go func() { verified <- w.Verify(t.Context(), image("app")) }()
+		for start := time.Now(); time.Since(start) < 100*time.Millisecond; time.Sleep(time.Millisecond) {
+			if w.verifier.count() > before {
+				t.Fatal("verified while evidence is pruned")
+			}
+		}
+	}
+	if err := w.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-verified; err != nil || w.verifier.count() == 0 {
+		t.Fatalf("not verified after it: %v", err)
+	}
+}
+
 func TestPreviewTouchesNothing(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("old"), module("sensor", env("1")))

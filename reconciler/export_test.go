@@ -15,3 +15,11 @@ func (r *Reconciler) Settled(ctx context.Context, desired schema.Desired) (pass 
 	}
 	return func() { r.pass(ctx) }
 }
+
+// Verify has one image verified.
+func (r *Reconciler) Verify(ctx context.Context, image schema.Image) error {
+	return r.verify(ctx, image)
+}
+
+// Prune prunes once.
+func (r *Reconciler) Prune(ctx context.Context) error { return r.prune(ctx) }

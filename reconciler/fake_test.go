@@ -32,6 +32,7 @@ type machine struct {
 	faults     map[string]int                   // by method: how many of the next calls fail; negative is all
 	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
 	slow       map[string]time.Duration         // by module: what a removal takes
+	pruning    func()                           // called while it prunes
 	exited     func()                           // task event
 	declared   func(module string) (known bool) // whether the module's twin was declared
 	clock      func() time.Time                 // the runtime's wall clock
@@ -47,7 +48,7 @@ func newMachine(t testing.TB) *machine {
 	return &machine{
 		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
 		lives: map[string]life{}, slow: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
-		exited: func() {}, declared: func(string) bool { return true }, clock: time.Now,
+		exited: func() {}, pruning: func() {}, declared: func(string) bool { return true }, clock: time.Now,
 	}
 }
 
@@ -182,6 +183,7 @@ func (m *machine) Remove(ctx context.Context, id string) error {
 func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.pruning()
 	if err := m.begin(ctx, "prune"); err != nil {
 		return err
 	}

@@ -51,8 +51,12 @@ func (r *Reconciler) shelve(image schema.Image, i item) {
 	r.look.now()
 }
 
-// verify has the image verified, unless it is since the agent started.
+// verify has the image verified, unless it is since the agent started. Like
+// pulling it does not run beside prune, which takes along the evidence of images
+// that are not needed: a candidate's would be gone at the next boot.
 func (r *Reconciler) verify(ctx context.Context, image schema.Image) error {
+	r.store.RLock()
+	defer r.store.RUnlock()
 	if r.proof(image).Image() == image {
 		return nil
 	}

@@ -81,7 +81,7 @@ type Reconciler struct {
 	news    news
 
 	work  sync.WaitGroup // everything that Run started
-	store sync.RWMutex   // held for reading while pulling, for writing while pruning
+	store sync.RWMutex   // held for reading while verifying and pulling, for writing while pruning
 
 	mu       sync.Mutex      // guards what follows
 	state    state           // written by supervision only
