@@ -113,13 +113,8 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 			return err
 		}
 		parts.Go(func() {
-			l.WatchLink(ctx, func(up bool) {
-				log.Info("link to the hub", "up", up)
-				if up {
-					messages.Kick()
-					r.Moved()
-				}
-			})
+			news := linkNews{log: log, kick: messages.Kick, moved: r.Moved}
+			l.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()) })
 		})
 	}
 	parts.Go(func() { runtime.Watch(ctx, r.Kick) })

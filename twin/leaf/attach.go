@@ -33,6 +33,10 @@ func (l *Leaf) Attach(_ context.Context, module string, pid int) error {
 	if err := l.doors.open(module, pid); err != nil {
 		return fmt.Errorf("attach module %s, process %d: %w", module, pid, err)
 	}
+	if _, err := readModuleKey(l.config.RunDir, module); errors.Is(err, errNoSeed) {
+		// The mount in its container shows a directory that was deleted.
+		l.warn(fmt.Errorf("module %s runs, but its credential in %s was deleted, so it has no twin and cannot send: it gets a new one when it starts again (kill %d)", module, l.config.RunDir, pid))
+	}
 	return nil
 }
 

@@ -12,10 +12,6 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// maxReport bounds what the agent itself reports, in bytes: it says more than
-// twin.MaxSection holds on a device with many modules.
-const maxReport = 256 << 10
-
 // maxFloor bounds versions that Raise sets: far above any that come about, and
 // far below the last.
 const maxFloor = 1 << 52
@@ -167,32 +163,6 @@ func (t *twins) publish(changed []entry) error {
 		}
 	}
 	return t.conn.Flush()
-}
-
-// Report makes report properties.reported of the device. A report that says
-// nothing new changes nothing. It implements reconciler.Reporter.
-func (l *Leaf) Report(_ context.Context, report schema.Report) error {
-	data, err := json.Marshal(report)
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	var values map[string]any
-	if err := json.Unmarshal(data, &values); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	errs := l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, _ := get("")
-		next, changed, err := twin.Replace(e.Document.Properties.Reported, values, maxReport, time.Now())
-		if err != nil || !changed {
-			return nil, err
-		}
-		e.Document.Properties.Reported = next
-		return []entry{e}, nil
-	})
-	if errs[0] != nil {
-		return fmt.Errorf("report: %w", errs[0])
-	}
-	return nil
 }
 
 // Documents returns all twins of the device, its own first, then the modules'

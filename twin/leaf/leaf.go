@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -61,7 +62,8 @@ type Leaf struct {
 	methods   *methods
 	warn      func(error)
 	log       *log
-	declaring sync.Mutex // one Declare or Identity at a time
+	declaring sync.Mutex  // one Declare or Identity at a time
+	shortens  atomic.Bool // the latest report was too large
 	closing   context.Context
 	end       context.CancelFunc
 }
