@@ -313,3 +313,27 @@ func TestFirstThreadStaysWhereItIs(t *testing.T) {
 	}
 	wait.Wait()
 }
+
+// TestCredentialOfARunningModuleIsDeleted: somebody empties the run directory,
+// and the agent starts anew. The module can never log in again, and runs on:
+// that must be said.
+func TestCredentialOfARunningModuleIsDeleted(t *testing.T) {
+	s := newSite(t)
+	l := s.open()
+	s.declare(l, declared("sensor"))
+	p := s.process(t, l, "sensor")
+	if err := l.Attach(t.Context(), "sensor", p.cmd.Process.Pid); err != nil || s.warned() != "" {
+		t.Fatal(err, s.warned())
+	}
+	l.Close()
+	if err := os.RemoveAll(moduleDir(s.config.RunDir, "sensor")); err != nil {
+		t.Fatal(err)
+	}
+	l = s.open()
+	if err := l.Attach(t.Context(), "sensor", p.cmd.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("(kill %d)", p.cmd.Process.Pid); !strings.Contains(s.warned(), want) {
+		t.Errorf("warned %q, want %q", s.warned(), want)
+	}
+}
