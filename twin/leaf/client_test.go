@@ -3,6 +3,7 @@ package leaf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -139,6 +140,27 @@ func TestReportOverARestart(t *testing.T) {
 	if r := <-done; r.err != nil || r.version != 2 {
 		t.Errorf("version %d, %v", r.version, r.err)
 	}
+}
+
+// TestEveryModuleOfAFullDeviceConnects has as many modules as a device may have,
+// with two connections each, and then the agent needs one more.
+func TestEveryModuleOfAFullDeviceConnects(t *testing.T) {
+	s := newSite(t)
+	l := s.open()
+	var names []string
+	for i := range 500 {
+		names = append(names, fmt.Sprintf("m%d", i))
+	}
+	s.declare(l, declared(names...))
+	for _, name := range names {
+		s.module(l, name)
+		get(t, s.module(l, name), name)
+	}
+	conn, err := l.Connect("one more")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
 }
 
 func TestClientSends(t *testing.T) {

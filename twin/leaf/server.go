@@ -21,10 +21,9 @@ const (
 const (
 	maxPayload     = 1 << 20  // bytes of a message; a whole twin fits
 	maxSubs        = 512      // subscriptions of a connection
-	maxConnections = 1024     // of all clients
+	maxConnections = 8 << 10  // of all clients: 500 modules with as many as they may have, and ours for each
 	maxPending     = 16 << 20 // bytes that wait for a client that does not read
 	maxControlLine = 1024     // bytes of a protocol line
-
 )
 
 // startServer starts the embedded server and returns when clients can connect.
