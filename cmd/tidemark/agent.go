@@ -103,17 +103,15 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	messages, err := openOutbox(ctx, l, config, warn("outbox"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, messages.close()) }()
+	outbox := &post{warn: warn("outbox"), again: 10 * time.Second, open: func(ctx context.Context) (*messages, error) {
+		return openOutbox(ctx, l, config, r.Moved, warn("outbox"))
+	}}
+	defer func() { err = errors.Join(err, outbox.close()) }()
+	opened := outbox.try(ctx)
+	parts.Go(func() { outbox.run(ctx, opened) })
 	if config.Hub != nil {
-		if err := messages.onFleetMoved(r.Moved); err != nil {
-			return err
-		}
 		parts.Go(func() {
-			news := linkNews{log: log, kick: messages.Kick, moved: r.Moved}
+			news := linkNews{log: log, kick: outbox.kick, moved: r.Moved}
 			l.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()) })
 		})
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -12,6 +14,70 @@ import (
 	"github.com/tidemark-edge/tidemark/twin/outbox"
 )
 
+// post is the outbox, once it is open. It cannot be opened on a full disk, and a
+// device that boots with one still has to run its modules.
+type post struct {
+	open  func(context.Context) (*messages, error)
+	again time.Duration // the wait after it could not be opened
+	warn  func(error)
+
+	mu     sync.Mutex
+	inside *messages // nil until it is open
+	closed bool
+}
+
+// try opens it.
+func (p *post) try(ctx context.Context) error {
+	m, err := p.open(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return m.close()
+	}
+	p.inside = m
+	return nil
+}
+
+// run opens it where the first try did not, however often that takes.
+func (p *post) run(ctx context.Context, err error) {
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	p.warn(fmt.Errorf("%w; modules run, and what they send is not taken until there is an outbox", err))
+	tick := time.NewTicker(p.again)
+	defer tick.Stop()
+	for err != nil {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		err = p.try(ctx)
+	}
+}
+
+// kick says that the link to the hub came up.
+func (p *post) kick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inside != nil {
+		p.inside.Kick()
+	}
+}
+
+func (p *post) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	if p.inside == nil {
+		return nil
+	}
+	return p.inside.close()
+}
+
 // messages is the outbox with the connections that it works on.
 type messages struct {
 	*outbox.Outbox
@@ -19,8 +85,9 @@ type messages struct {
 }
 
 // openOutbox starts to take modules' messages in, and to pass them on where
-// there is a hub.
-func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, warn func(error)) (*messages, error) {
+// there is a hub. It calls moved when the hub says that the fleet repository has
+// a new commit.
+func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, moved func(), warn func(error)) (*messages, error) {
 	m := &messages{}
 	var err error
 	if m.local, err = l.Connect("outbox"); err != nil {
@@ -29,6 +96,10 @@ func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, wa
 	if config.Hub != nil {
 		if m.hub, err = l.ConnectHub("outbox"); err != nil {
 			m.local.Close()
+			return nil, err
+		}
+		if _, err = m.hub.Subscribe(twin.FleetMoved, func(*nats.Msg) { moved() }); err != nil {
+			m.hangUp()
 			return nil, err
 		}
 	}
@@ -40,12 +111,6 @@ func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, wa
 		return nil, err
 	}
 	return m, nil
-}
-
-// onFleetMoved calls f when the hub says that the repository has a new commit.
-func (m *messages) onFleetMoved(f func()) error {
-	_, err := m.hub.Subscribe(twin.FleetMoved, func(*nats.Msg) { f() })
-	return err
 }
 
 func (m *messages) close() error {
