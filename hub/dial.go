@@ -21,7 +21,8 @@ func Dial(url, seedFile string) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to the hub: %w", err)
 	}
-	nc, err := nats.Connect(url, login, nats.Name("tidemark"))
+	quiet := func(*nats.Conn, *nats.Subscription, error) {} // by default, it prints
+	nc, err := nats.Connect(url, login, nats.Name("tidemark"), nats.ErrorHandler(quiet))
 	if err != nil {
 		return nil, fmt.Errorf("connect to the hub at %s: %w", url, err)
 	}

@@ -28,6 +28,9 @@ func OpenTwins(ctx context.Context, nc *nats.Conn) (*Twins, error) {
 	}
 	bucket, err := js.KeyValue(ctx, BucketTwins)
 	if err != nil {
+		if refused := nc.LastError(); errors.Is(refused, nats.ErrPermissionViolation) {
+			return nil, fmt.Errorf("open twins: this key may not read them: want the hub's operator's (operator.nk in its state directory): %w", refused)
+		}
 		return nil, fmt.Errorf("open twins: is this a Tidemark hub? %w", err)
 	}
 	return &Twins{bucket}, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
@@ -71,8 +73,12 @@ func newTwinGet(from *twins) *cobra.Command {
 func newTwinList(from *twins) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the twins that the hub has, or that this device has",
+		Use:   "list",
+		Short: "List the twins that the hub has, or that this device has",
+		Long: `List the twins that the hub has, or that this device has: for each the status that
+the agent reported last, the versions, the commit that desired is from, and when
+reported changed last, by the device's clock. A device that is cut off stays as
+it was.`,
 		Example: "  tidemark twin list --hub hub.example.com:4223 --creds operator.nk",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,12 +86,7 @@ func newTwinList(from *twins) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return out.print(cmd, docs, func(w io.Writer) {
-				fmt.Fprintln(w, "IDENTITY\tDESIRED\tREPORTED\tFROM")
-				for _, d := range docs {
-					fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", schema.Address(d.Device, d.Module), d.Properties.Desired.Version, d.Properties.Reported.Version, short(d.Properties.Desired.Source))
-				}
-			})
+			return out.print(cmd, docs, func(w io.Writer) { printTwins(w, docs) })
 		},
 	}
 	out.flag(cmd)
@@ -170,6 +171,55 @@ func (t *twins) list(ctx context.Context) ([]twin.Document, error) {
 		docs = append(docs, doc)
 	}
 	return docs, nil
+}
+
+// printTwins writes a line for each twin. What a module's status is, its device
+// says.
+func printTwins(w io.Writer, docs []twin.Document) {
+	status := map[string]string{}
+	for _, d := range docs {
+		if d.Module != "" {
+			continue
+		}
+		var r schema.Report
+		if data, err := json.Marshal(d.Properties.Reported.Values); err != nil || json.Unmarshal(data, &r) != nil {
+			continue // of an agent that reports otherwise
+		}
+		text := r.Phase
+		if code := r.LastDesiredStatus.Code; code != schema.CodeOK && code != 0 {
+			text += fmt.Sprintf(" (%d)", code)
+		}
+		status[schema.Address(d.Device, "")] = text
+		for name, m := range r.Modules {
+			status[schema.Address(d.Device, name)] = m.RuntimeStatus
+		}
+	}
+	fmt.Fprintln(w, "IDENTITY\tSTATUS\tDESIRED\tREPORTED\tFROM\tCHANGED")
+	for _, d := range docs {
+		who := schema.Address(d.Device, d.Module)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\n", who, cmp.Or(status[who], "-"), d.Properties.Desired.Version,
+			d.Properties.Reported.Version, short(d.Properties.Desired.Source), clock(lastUpdated(d.Properties.Reported.Metadata)))
+	}
+}
+
+// lastUpdated is the newest time in a section's metadata; zero without one.
+func lastUpdated(metadata map[string]any) time.Time {
+	var newest time.Time
+	for key, value := range metadata {
+		var at time.Time
+		switch v := value.(type) {
+		case map[string]any:
+			at = lastUpdated(v)
+		case string:
+			if key == "$lastUpdated" {
+				at, _ = time.Parse(time.RFC3339Nano, v)
+			}
+		}
+		if at.After(newest) {
+			newest = at
+		}
+	}
+	return newest
 }
 
 // printTwin writes a twin for people.
