@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,13 +21,27 @@ var ErrNoTwin = errors.New("the hub has no such twin")
 // Twins reads the twins that a hub holds.
 type Twins struct{ bucket jetstream.KeyValue }
 
+// openWithin is how long the hub has to say that it holds twins.
+const openWithin = 5 * time.Second
+
 // OpenTwins reads over nc, which has the rights of an operator; see Dial.
 func OpenTwins(ctx context.Context, nc *nats.Conn) (*Twins, error) {
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("open twins: %w", err)
 	}
-	bucket, err := js.KeyValue(ctx, BucketTwins)
+	// A server that refuses does not answer; it says so beside.
+	asking, refused := context.WithCancel(ctx)
+	defer refused()
+	defer nc.SetErrorHandler(nc.ErrorHandler())
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refused()
+		}
+	})
+	asking, end := context.WithTimeout(asking, openWithin)
+	defer end()
+	bucket, err := js.KeyValue(asking, BucketTwins)
 	if err != nil {
 		if refused := nc.LastError(); errors.Is(refused, nats.ErrPermissionViolation) {
 			return nil, fmt.Errorf("open twins: this key may not read them: want the hub's operator's (operator.nk in its state directory): %w", refused)
