@@ -55,7 +55,9 @@ type Hub struct {
 	js        jetstream.JetStream
 	twins     jetstream.KeyValue
 	admission *admission
-	fleet     fleet         // what is admitted, as it is on disk
+	fleet     fleet         // what is admitted
+	followed  string        // the commit that is admitted, on the disk and announced
+	told      string        // the commit that devices were told of last
 	look      chan struct{} // Look was called
 	waits     waits
 	work      chan struct{} // one value for each request that is being answered

@@ -49,9 +49,10 @@ func (h *Hub) Look() {
 	}
 }
 
-// follow brings admission to the newest accepted commit. At the start it also
-// evaluates a commit that is known, because this hub may read it differently
-// from the one that wrote the file.
+// follow brings admission to the newest accepted commit, again where a step of
+// that failed the last time: a revocation that is not on the disk would end with
+// this hub. At the start it also evaluates a commit that is known, because this
+// hub may read it differently from the one that wrote the file.
 func (h *Hub) follow(ctx context.Context, first bool) error {
 	revision, tree, err := h.config.Source.Fetch(ctx)
 	if err != nil {
@@ -61,17 +62,21 @@ func (h *Hub) follow(ctx context.Context, first bool) error {
 		}
 		return fmt.Errorf("look at the fleet repository: %w", err)
 	}
-	moved := revision.Commit != h.fleet.Revision.Commit
-	if !moved && !first {
+	if first {
+		h.told = h.fleet.Revision.Commit
+	} else if revision.Commit == h.followed {
 		return nil
 	}
 	if err := h.admitTree(ctx, revision, tree); err != nil {
 		return err
 	}
-	if !moved {
-		return nil
+	if revision.Commit != h.told {
+		if err := h.announce(revision); err != nil {
+			return err
+		}
 	}
-	return h.announce(revision)
+	h.told, h.followed = revision.Commit, revision.Commit
+	return nil
 }
 
 func (h *Hub) admitTree(ctx context.Context, revision schema.Revision, tree fs.FS) error {
