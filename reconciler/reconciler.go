@@ -9,8 +9,8 @@
 //     on trial. Without a target touch nothing: a device that was never told
 //     what to run is not a device that shall run nothing.
 //  2. Observe all containers.
-//  3. Judge a target on trial. All modules that it changes ran for its gate: it
-//     becomes last-good. One of them failed: last-good, whole and from the disk,
+//  3. Judge a target on trial. It is declared, and all modules that it changes
+//     ran for its gate: it becomes last-good. One of them failed: last-good, whole and from the disk,
 //     is the target again, and the commit is remembered as bad.
 //  4. Declare the target's twins and identities, for modules to find.
 //  5. Plan: compare target and observed (Diff); put off what lacks a verified

@@ -84,6 +84,9 @@ func (r *Reconciler) declare(ctx context.Context) {
 	}
 	r.note(troubleTwin, err)
 	r.change(func() { r.declared = err == nil })
+	if r.declared {
+		r.look.now() // a target whose twins alone changed can be judged now
+	}
 }
 
 // planFor is what can be done now about the difference between the target and

@@ -268,15 +268,32 @@ func TestObservingGoesOnWhenTheRuntimeIsBack(t *testing.T) {
 func TestNothingStartsBeforeItsTwinIsDeclared(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"))
-		w.twin.err = errFault
+		w.twin.fail(errFault)
 		w.push(module("sensor", env("2")), module("insight"))
 		after(time.Minute)
 		w.did()
-		w.twin.mu.Lock()
-		w.twin.err = nil
-		w.twin.mu.Unlock()
+		w.twin.fail(nil)
 		after(10 * time.Second)
 		w.did("remove sensor", "start insight", "start sensor")
+	})
+}
+
+// A revision that changes twins alone replaces nothing that could fail.
+func TestARevisionIsNotLastGoodBeforeItIsDeclared(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor"))
+		w.twin.fail(errFault)
+		next := w.push(module("sensor", func(m *schema.Module) { m.Twin.Desired = map[string]any{"interval": "5s"} }))
+		after(time.Minute)
+		if r := w.Report(); r.LastGood.Commit != good || r.Phase == schema.PhaseHealthy {
+			t.Errorf("reported %+v", r)
+		}
+		w.twin.fail(nil)
+		after(time.Minute)
+		if r := w.Report(); r.LastGood.Commit != next || r.Phase != schema.PhaseHealthy {
+			t.Errorf("reported %+v", r)
+		}
+		w.did()
 	})
 }
 

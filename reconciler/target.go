@@ -48,6 +48,8 @@ func (r *Reconciler) judge(v view) {
 	}
 	commit := r.state.Target.Revision.Short()
 	switch {
+	case verdict.State == Healthy && !r.declared:
+		// What was never told to its modules has not proven anything.
 	case verdict.State == Healthy:
 		r.Log.Info("keep as last-good", "revision", commit)
 		r.decide(r.state.keep())

@@ -299,6 +299,13 @@ func (t *twin) Report(_ context.Context, report schema.Report) error {
 	return t.err
 }
 
+// fail makes every Declare and Report end with err from now on.
+func (t *twin) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
+}
+
 func (t *twin) knows(module string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

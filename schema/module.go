@@ -59,9 +59,9 @@ type Limits struct {
 	PIDs   int64   `json:"pids,omitempty"`   // processes and threads
 }
 
-// Mount is one of three things: a named volume, which lives as long as the
-// module is declared; a tmpfs of that size; or a host path that the device's
-// own policy allows.
+// Mount is one of three things: a named volume, which outlives the container
+// and the definition, and which only a person deletes; a tmpfs of that size; or
+// a host path that the device's own policy allows.
 type Mount struct {
 	Volume   string `json:"volume,omitempty"`
 	Tmpfs    Bytes  `json:"tmpfs,omitempty"`
