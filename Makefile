@@ -54,8 +54,11 @@ demo: build ## the quickstart's story, played and checked
 bench: build tools ## the table of figures; ONLY=<regexp> runs a part
 	@go test -tags bench -count=1 -timeout 30m -run TestFigures ./internal/bench -only '$(ONLY)' -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
 
-tools: ## what the tests use, into a private cache
+tools: ## what the tests use, into a private cache; from Debian, ssh-keygen and systemd-analyze where they are missing
 	@tools/get $(TOOLS) >/dev/null
+	@missing=; command -v ssh-keygen >/dev/null || missing+=' openssh-client'; \
+	command -v systemd-analyze >/dev/null || missing+=' systemd'; \
+	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } >&2
 
 clean:
 	rm -rf build
