@@ -95,7 +95,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		Source: source, Verifier: verifier, Runtime: stock{runtime, verifier}, Reporter: l,
 		Renderer: permitted{sandboxAt(config.Repository.Path), runtime.Permits},
 	}
-	if err := handleMethods(l, r); err != nil {
+	if err := handleMethods(l, r, runtime.Permits); err != nil {
 		return err
 	}
 

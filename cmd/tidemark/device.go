@@ -70,7 +70,7 @@ func (d *device) request(ctx context.Context, subject string, body, result any) 
 		Error *twin.Error `json:"error"`
 	}
 	if json.Unmarshal(msg.Data, &refusal) == nil && refusal.Error != nil {
-		return fmt.Errorf("ask %s: %w", subject, refusal.Error)
+		return refusal.Error
 	}
 	if err := json.Unmarshal(msg.Data, result); err != nil {
 		return fmt.Errorf("ask %s: read the answer: %w", subject, err)

@@ -18,14 +18,18 @@ const (
 	methodReconcile = "reconcile" // looks at the fleet repository now; answers {}
 )
 
-// handleMethods answers the commands of people on this device.
-func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler) error {
+// handleMethods answers the commands of people on this device. permits says what
+// the device's owner does not allow.
+func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.Desired) error) error {
 	methods := map[string]func(context.Context, []byte) ([]byte, error){
 		methodStatus: func(context.Context, []byte) ([]byte, error) { return json.Marshal(r.Report()) },
 		methodPlan: func(ctx context.Context, body []byte) ([]byte, error) {
 			var desired schema.Desired
 			if err := json.Unmarshal(body, &desired); err != nil {
 				return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+			}
+			if err := permits(desired); err != nil {
+				return nil, &twin.Error{Code: twin.CodeRefused, Message: err.Error()}
 			}
 			plan, err := r.Preview(ctx, desired)
 			if err != nil {
