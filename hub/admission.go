@@ -1,15 +1,14 @@
 package hub
 
 import (
-	"encoding/base64"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nkeys"
 
+	"github.com/tidemark-edge/tidemark/internal/challenge"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -96,7 +95,7 @@ func (a *admission) cut(ids []uint64) {
 
 // Check implements server.Authentication.
 func (a *admission) Check(c server.ClientAuthentication) bool {
-	if !signed(c) {
+	if !challenge.Answered(c.GetOpts().Nkey, c.GetOpts().Sig, c.GetNonce()) {
 		return false
 	}
 	a.mu.Lock()
@@ -133,21 +132,4 @@ func (a *admission) admitted() map[string]string {
 		out[device] = public
 	}
 	return out
-}
-
-// signed reports whether the other side has the seed of the key that it names.
-func signed(c server.ClientAuthentication) bool {
-	o := c.GetOpts()
-	key, err := nkeys.FromPublicKey(o.Nkey)
-	if err != nil {
-		return false
-	}
-	sig, err := base64.RawURLEncoding.DecodeString(o.Sig)
-	if err != nil {
-		if sig, err = base64.StdEncoding.DecodeString(o.Sig); err != nil {
-			return false
-		}
-	}
-	nonce := c.GetNonce()
-	return len(nonce) > 0 && key.Verify(nonce, sig) == nil
 }

@@ -153,7 +153,7 @@ func (r *Reconciler) load() {
 	if r.Poll <= 0 {
 		r.Poll = DefaultPoll
 	}
-	state, err := loadState(r.StateDir, time.Now())
+	state, err := loadState(r.StateDir)
 	r.mu.Lock()
 	r.state, r.refused = state, state.Refused
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -79,7 +78,7 @@ func (s state) rollBack(why schema.Refusal) state {
 // state. A broken file is set aside and named by the error, and the state is
 // zero: what ran before is unknown, so nothing is touched until a revision is
 // accepted.
-func loadState(dir string, now time.Time) (state, error) {
+func loadState(dir string) (state, error) {
 	path := filepath.Join(dir, stateFile)
 	b, err := durable.Read(path, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,9 +91,9 @@ func loadState(dir string, now time.Time) (state, error) {
 	if err == nil {
 		return s, nil
 	}
-	aside := path + ".broken-" + now.UTC().Format("20060102T150405Z")
-	if renameErr := os.Rename(path, aside); renameErr != nil {
-		return state{}, fmt.Errorf("read state %s: %w; set it aside: %w", path, err, renameErr)
+	aside, asideErr := durable.SetAside(path)
+	if asideErr != nil {
+		return state{}, fmt.Errorf("read state %s: %w; set it aside: %w", path, err, asideErr)
 	}
 	return state{}, fmt.Errorf("read state %s: %w; it is set aside as %s, and nothing is touched before a revision is accepted",
 		path, err, filepath.Base(aside))

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -74,22 +75,28 @@ func Read(path string, most int64) ([]byte, error) {
 	return data, nil
 }
 
-// SetAside renames a file that cannot be used, so that it is not met again, and
-// says under which name it is kept. One that was set aside before goes: a disk is
-// not filled by damage.
+// SetAside renames a file or directory that cannot be used, so that it is not
+// met again, and says under which name it is kept. One that was set aside before
+// goes: a disk is not filled by damage.
 func SetAside(path string) (kept string, err error) {
-	older, err := filepath.Glob(path + ".broken-*")
+	dir, base := filepath.Split(filepath.Clean(path))
+	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return "", err
 	}
-	for _, o := range older {
-		if err := os.Remove(o); err != nil {
-			return "", err
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), base+brokenInfix) {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return "", err
+			}
 		}
 	}
-	kept = fmt.Sprintf("%s.broken-%d", path, time.Now().UnixNano())
+	kept = fmt.Sprintf("%s%s%d", filepath.Join(dir, base), brokenInfix, time.Now().UnixNano())
 	if err := os.Rename(path, kept); err != nil {
 		return "", err
 	}
 	return kept, SyncDir(filepath.Dir(path))
 }
+
+// brokenInfix stands between the name of what was set aside and a number.
+const brokenInfix = ".broken-"

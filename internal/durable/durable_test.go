@@ -56,7 +56,11 @@ func TestReadIsBounded(t *testing.T) {
 }
 
 func TestSetAsideKeepsWhatWasBroken(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "state")
+	dir := filepath.Join(t.TempDir(), "a[b") // no pattern
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "state")
 	if err := os.WriteFile(path, []byte("broken"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -94,22 +92,11 @@ func parseAccepted(raw []byte) (accepted, error) {
 	return a, nil
 }
 
-// setAside renames what is broken, so that a person can look at it, and
-// forgets the one that was set aside before: a disk is not filled by damage.
-func setAside(path string, now time.Time) (string, error) {
-	pattern := path + ".broken-"
-	older, err := globPrefix(pattern)
-	if err != nil {
-		return "", err
+// setAside is durable.SetAside for what may be gone already.
+func setAside(path string) (aside string, err error) {
+	aside, err = durable.SetAside(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
-	for _, p := range older {
-		if err := os.RemoveAll(p); err != nil {
-			return "", err
-		}
-	}
-	aside := pattern + now.UTC().Format("20060102T150405Z")
-	if err := os.Rename(path, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", err
-	}
-	return aside, nil
+	return aside, err
 }

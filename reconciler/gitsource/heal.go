@@ -29,7 +29,7 @@ func (s *Source) load() error {
 	case err == nil:
 		return nil
 	case !errors.Is(err, fs.ErrNotExist):
-		aside, asideErr := setAside(s.statePath(), now())
+		aside, asideErr := setAside(s.statePath())
 		if asideErr != nil {
 			return fmt.Errorf("%w, and it cannot be set aside: %w", err, asideErr)
 		}
@@ -169,7 +169,7 @@ func (s *Source) restore(ctx context.Context, conn remote, fresh *store, tip, ba
 
 // exchange puts the fresh store in the place of the old one.
 func (s *Source) exchange() (aside string, err error) {
-	if aside, err = setAside(s.clonePath(), now()); err != nil {
+	if aside, err = setAside(s.clonePath()); err != nil {
 		return "", err
 	}
 	if err := os.Rename(s.freshPath(), s.clonePath()); err != nil {

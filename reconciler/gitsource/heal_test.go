@@ -185,7 +185,7 @@ func TestDamagedCloneAndAMovedBranch(t *testing.T) {
 	}
 	g.Run("reset", "-q", "--hard", three)
 	fetch(t, s, three, "3")
-	if aside, _ := globPrefix(filepath.Join(dir, "clone.broken-")); len(aside) != 1 {
+	if aside, _ := filepath.Glob(filepath.Join(dir, "clone.broken-*")); len(aside) != 1 {
 		t.Errorf("%d clones set aside, want 1: %v", len(aside), aside)
 	}
 }

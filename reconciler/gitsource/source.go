@@ -350,6 +350,3 @@ func (s *Source) size(id plumbing.Hash) (int64, error) {
 	}
 	return size, err
 }
-
-// now is the wall clock; it only names what is set aside.
-func now() time.Time { return time.Now() }

@@ -1,7 +1,6 @@
 package leaf
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +12,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
 
+	"github.com/tidemark-edge/tidemark/internal/challenge"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -158,7 +158,7 @@ func (a *admission) left(port int) {
 
 // Check implements server.Authentication.
 func (a *admission) Check(c server.ClientAuthentication) bool {
-	if c.Kind() != server.CLIENT || !signed(c) {
+	if c.Kind() != server.CLIENT || !challenge.Answered(c.GetOpts().Nkey, c.GetOpts().Sig, c.GetNonce()) {
 		return false
 	}
 	a.mu.Lock()
@@ -181,23 +181,6 @@ func (a *admission) Check(c server.ClientAuthentication) bool {
 		Username: userName(g), Account: account, Permissions: g.permissions,
 	})
 	return true
-}
-
-// signed reports whether a client has the seed of the key that it names.
-func signed(c server.ClientAuthentication) bool {
-	o := c.GetOpts()
-	key, err := nkeys.FromPublicKey(o.Nkey)
-	if err != nil {
-		return false
-	}
-	sig, err := base64.RawURLEncoding.DecodeString(o.Sig)
-	if err != nil {
-		if sig, err = base64.StdEncoding.DecodeString(o.Sig); err != nil {
-			return false
-		}
-	}
-	nonce := c.GetNonce()
-	return len(nonce) > 0 && key.Verify(nonce, sig) == nil
 }
 
 // door is the module whose door a connection came in by.
