@@ -50,6 +50,33 @@ type Runtime interface {
 	Prune(ctx context.Context, keep []schema.Image) error
 }
 
+// Store keeps images on the disk. containerd's is the same thing as its Runtime.
+type Store interface {
+	// Room reports whether images, as far as they are not on the disk yet, fit
+	// there: it asks for their sizes, downloads nothing else, and refuses with a
+	// *schema.NoRoomError, which shows the arithmetic.
+	Room(ctx context.Context, images []signing.Verified) error
+	// Pull brings a verified image to the disk, unpacked, whole after a power cut.
+	// There is no deadline but ctx's; what came before an interruption is kept.
+	Pull(ctx context.Context, image signing.Verified) error
+	// Prune deletes from the disk every image but those of keep and those that
+	// containers run from. It never runs beside a Pull.
+	Prune(ctx context.Context, keep []schema.Image) error
+}
+
+// Prober asks a running module once whether it works. nil is yes.
+type Prober interface {
+	Probe(ctx context.Context, container schema.Container, probe schema.Probe) error
+}
+
+// Output is what modules print.
+type Output interface {
+	// Tail returns the last lines of what a module printed in its present or last
+	// run: at most that many lines and 4 KB, valid UTF-8. Empty when there is
+	// nothing, or it cannot be read.
+	Tail(module string, lines int) string
+}
+
 // Reporter is the device's twin, and the twins of its modules.
 type Reporter interface {
 	// Declare publishes properties.desired of the device and its modules, and

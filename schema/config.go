@@ -14,6 +14,8 @@ type AgentConfig struct {
 	Containerd  ContainerdConfig    `json:"containerd"`
 	Leaf        LeafConfig          `json:"leaf"`
 	Outbox      OutboxConfig        `json:"outbox"`
+	Disk        DiskConfig          `json:"disk"`
+	Logs        LogsConfig          `json:"logs"`
 	Hub         *HubLink            `json:"hub,omitempty"` // absent: the device stands alone
 }
 
@@ -70,6 +72,16 @@ type LeafConfig struct {
 type OutboxConfig struct {
 	MaxBytes Bytes    `json:"maxBytes"` // on disk; default 256Mi
 	TTL      Duration `json:"ttl"`      // default 2h
+}
+
+// DiskConfig bounds what the agent takes of the disk.
+type DiskConfig struct {
+	Reserve Bytes `json:"reserve"` // stays free where images are unpacked; default 128Mi
+}
+
+// LogsConfig bounds what is kept of the modules' output.
+type LogsConfig struct {
+	MaxBytes Bytes `json:"maxBytes"` // of each module, on disk; default 4Mi
 }
 
 // HubLink says where the hub is.

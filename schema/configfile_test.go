@@ -42,6 +42,8 @@ func TestAgentConfigDefaults(t *testing.T) {
 		},
 		Leaf:   schema.LeafConfig{Listen: "127.0.0.1:4222"},
 		Outbox: schema.OutboxConfig{MaxBytes: 256 << 20, TTL: schema.Duration(2 * time.Hour)},
+		Disk:   schema.DiskConfig{Reserve: 128 << 20},
+		Logs:   schema.LogsConfig{MaxBytes: 4 << 20},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

@@ -8,6 +8,8 @@ type Desired struct {
 	Tags     map[string]any `json:"tags,omitempty"`     // for people and targeting; modules do not see them
 	Twin     TwinSpec       `json:"twin,omitzero"`      // the device twin
 	Gate     Duration       `json:"gate,omitempty"`     // how long changed modules must stay healthy before the revision counts as good
+	Deadline Duration       `json:"deadline,omitempty"` // how long changed modules may take until they are healthy; their gate follows
+	Keep     []Image        `json:"keep,omitempty"`     // images to have on the disk though no module runs from them
 	Modules  []Module       `json:"modules"`            // sorted by name
 }
 

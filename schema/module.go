@@ -20,6 +20,8 @@ type Module struct {
 	Mounts    map[string]Mount      `json:"mounts,omitempty"`    // by absolute path in the container
 	Network   string                `json:"network"`             // NetworkNone or NetworkHost
 	DependsOn map[string]Dependency `json:"dependsOn,omitempty"` // by module name
+	Health    Health                `json:"health,omitzero"`     // how to tell that it works
+	Update    Update                `json:"update,omitzero"`     // how a new definition replaces the one that runs
 	Twin      TwinSpec              `json:"twin,omitzero"`       // the module twin
 }
 
@@ -45,6 +47,17 @@ type Restart struct {
 	Min    Duration `json:"min"`
 	Max    Duration `json:"max"`
 }
+
+// Update says how a new definition of a module replaces the container that runs.
+type Update struct {
+	Strategy string `json:"strategy,omitempty"` // UpdateRecreate, which empty is, or UpdateStartThenStop
+}
+
+// What Update.Strategy may say.
+const (
+	UpdateRecreate      = "recreate"        // end the old container, then start the new one
+	UpdateStartThenStop = "start-then-stop" // start the new one, and end the old one once the new one is healthy
+)
 
 // Stop says how a module is ended: Signal, then SIGKILL after Timeout.
 type Stop struct {
@@ -82,10 +95,11 @@ const (
 
 // Hash identifies the container that the definition asks for: two definitions
 // with the same hash run as the same container. What does not shape the
-// container (status, restart policy, dependencies, twin) is left out, so that
+// container (status, restart policy, dependencies, probes, twin) is left out, so that
 // changing it replaces nothing.
 func (m Module) Hash() string {
 	m.Status, m.Restart, m.DependsOn, m.Twin = "", Restart{}, nil, TwinSpec{}
+	m.Health, m.Update = Health{}, Update{}
 	b, err := json.Marshal(m)
 	if err != nil {
 		panic("schema: module does not marshal: " + err.Error()) // no field can fail

@@ -49,6 +49,18 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// Short writes the size for people, to one digit after the point: "1.5 GiB".
+func (b Bytes) Short() string {
+	if b < 1<<10 && b > -1<<10 {
+		return fmt.Sprintf("%d B", int64(b))
+	}
+	v, unit := float64(b)/(1<<10), 0
+	for ; (v >= 1024 || v <= -1024) && unit < len(byteUnits)-1; unit++ {
+		v /= 1024
+	}
+	return fmt.Sprintf("%.1f %sB", v, byteUnits[unit].suffix)
+}
+
 // ParseBytes reads "1048576" or "1Mi"; the suffixes are Ki, Mi, Gi and Ti.
 func ParseBytes(s string) (Bytes, error) {
 	digits, shift := s, uint(0)

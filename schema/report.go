@@ -12,6 +12,8 @@ type Report struct {
 	LastGood          Revision                `json:"lastGood,omitzero"`
 	LastDesiredStatus Status                  `json:"lastDesiredStatus"`
 	Refused           *Refusal                `json:"refused,omitempty"` // the newest commit, when it is not what runs
+	Newest            Revision                `json:"newest,omitzero"`   // newest acceptable commit, when it is not Revision
+	Order             *Order                  `json:"order,omitempty"`   // what a person ordered and what keeps the device from following Git
 	Modules           map[string]ModuleReport `json:"modules,omitempty"`
 }
 
@@ -34,6 +36,7 @@ const (
 	PhaseHealthy     = "healthy"      // the revision is last-good
 	PhaseRollingBack = "rolling-back" // returning to last-good
 	PhaseRolledBack  = "rolled-back"  // last-good runs; the newer revision is refused
+	PhaseSuspended   = "suspended"    // a person ordered that no newer revision is taken over
 )
 
 // Status is the outcome of the newest desired state that the device saw.
@@ -57,6 +60,8 @@ type Refusal struct {
 	Phase    string    `json:"phase"`            // the step that refused
 	Module   string    `json:"module,omitempty"` // where one module is the reason
 	Reason   string    `json:"reason"`           // file:line:col where there is one
+	Output   string    `json:"output,omitempty"` // the last lines that Module printed, where they say more
+	By       string    `json:"by,omitempty"`     // who ordered it, where a person did
 	At       time.Time `json:"at"`
 }
 
@@ -72,11 +77,14 @@ type ModuleReport struct {
 	Restarts          int       `json:"restartCount"`
 	StartedAt         time.Time `json:"lastStartTime,omitzero"`
 	ExitedAt          time.Time `json:"lastExitTime,omitzero"`
+	Output            string    `json:"lastOutput,omitempty"`     // the last lines that it printed before it ended or became unhealthy
+	Downtime          Duration  `json:"updateDowntime,omitempty"` // from the end of the container before to the start of this one, when it was replaced last
 	Evidence          *Evidence `json:"evidence,omitempty"`
 }
 
 // What ModuleReport.RuntimeStatus may say.
 const (
+	RuntimeStarting  = "starting" // runs; its startup or readiness probe has not succeeded yet
 	RuntimeRunning   = "running"
 	RuntimeStopped   = "stopped"   // by declaration, or ended and its policy does not restart it
 	RuntimeFailed    = "failed"    // ended with an error and its policy does not restart it, or it cannot be started
