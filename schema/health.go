@@ -1,5 +1,7 @@
 package schema
 
+import "slices"
+
 // Health says how to tell that a module works. A probe that is nil is not made.
 // Without any, a module is healthy while it runs.
 type Health struct {
@@ -17,6 +19,13 @@ type Health struct {
 // IsZero reports whether there is no probe.
 func (h Health) IsZero() bool { return h == Health{} }
 
+// Equal reports whether both make the same probes.
+func (h Health) Equal(other Health) bool {
+	return h.Startup.equal(other.Startup) &&
+		h.Liveness.equal(other.Liveness) &&
+		h.Readiness.equal(other.Readiness)
+}
+
 // Probe is one question to a running module: exactly one of Exec, HTTP, TCP and
 // NATS.
 type Probe struct {
@@ -28,6 +37,31 @@ type Probe struct {
 	Interval Duration `json:"interval"` // between two probes; 100ms to 1h, default 10s
 	Timeout  Duration `json:"timeout"`  // for one; 10ms to 10m, default 1s
 	Failures int      `json:"failures"` // in a row that count as failing; 1 to 1000, default 3
+}
+
+// equal compares what the pointers lead to. A list of no words is like none, as
+// in JSON.
+func (p *Probe) equal(other *Probe) bool {
+	if p == nil || other == nil {
+		return p == other
+	}
+	return samePointee(p.HTTP, other.HTTP) && samePointee(p.TCP, other.TCP) && samePointee(p.NATS, other.NATS) &&
+		p.Exec.equal(other.Exec) &&
+		p.Interval == other.Interval && p.Timeout == other.Timeout && p.Failures == other.Failures
+}
+
+func (e *ExecProbe) equal(other *ExecProbe) bool {
+	if e == nil || other == nil {
+		return e == other
+	}
+	return slices.Equal(e.Command, other.Command)
+}
+
+func samePointee[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }
 
 // ExecProbe runs a command in the module's container, as the module's user. Exit
