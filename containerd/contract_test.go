@@ -23,6 +23,7 @@ func TestContract(t *testing.T) {
 				fails.Image, fails.Restart.Policy = other, schema.RestartNever
 				return contract.Fixture{
 					Runtime:  s.Runtime,
+					Store:    s.Runtime,
 					Verifier: signingtest.Accept(t, s.image, other),
 					Stays:    s.module("stays", "wait"),
 					Fails:    fails,

@@ -40,7 +40,7 @@ func settledPass(b *testing.B, n int) (pass func()) {
 	}
 	r := &reconciler.Reconciler{
 		Device: desired.Device, StateDir: b.TempDir(), Log: slog.New(slog.DiscardHandler),
-		Runtime: m, Reporter: &twin{handed: func() {}}, Verifier: accept(b),
+		Runtime: m, Store: m, Reporter: &twin{handed: func() {}}, Verifier: accept(b),
 	}
 	return r.Settled(b.Context(), desired)
 }

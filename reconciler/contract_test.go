@@ -17,6 +17,7 @@ func TestFakeRuntime(t *testing.T) {
 		m.lives["fails"] = life{50 * time.Millisecond, 3}
 		return contract.Fixture{
 			Runtime:  m,
+			Store:    m,
 			Verifier: accept(t),
 			Stays:    module("stays"),
 			Fails:    module("fails", from("other"), func(m *schema.Module) { m.Restart.Policy = schema.RestartNever }),

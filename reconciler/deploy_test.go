@@ -302,7 +302,7 @@ func TestImagesThatNothingNeedsArePruned(t *testing.T) {
 // came after it had begun is not among what is.
 func TestPruningSparesTheEvidenceOfACandidate(t *testing.T) {
 	w := newWorld(t, accept(t), t.TempDir())
-	w.Source, w.Renderer, w.Verifier, w.Runtime, w.Reporter = w.repo, w.repo, w.verifier, w.machine, w.twin
+	w.Source, w.Renderer, w.Verifier, w.Runtime, w.Store, w.Reporter = w.repo, w.repo, w.verifier, w.machine, w.machine, w.twin
 	w.machine.untouched = false
 	w.Settled(t.Context(), schema.Desired{Revision: schema.Revision{Commit: "c"}, Device: w.Device})
 	verified := make(chan error, 1)

@@ -55,8 +55,8 @@ func (r *Reconciler) shelve(image schema.Image, i item) {
 // pulling it does not run beside prune, which takes along the evidence of images
 // that are not needed: a candidate's would be gone at the next boot.
 func (r *Reconciler) verify(ctx context.Context, image schema.Image) error {
-	r.store.RLock()
-	defer r.store.RUnlock()
+	r.pruning.RLock()
+	defer r.pruning.RUnlock()
 	if r.proof(image).Image() == image {
 		return nil
 	}
@@ -77,13 +77,13 @@ func (r *Reconciler) verify(ctx context.Context, image schema.Image) error {
 
 // pull has a verified image on the disk, unless it is there already.
 func (r *Reconciler) pull(ctx context.Context, image schema.Image) error {
-	r.store.RLock()
-	defer r.store.RUnlock()
+	r.pruning.RLock()
+	defer r.pruning.RUnlock()
 	i := r.item(image)
 	if i.pulled {
 		return nil
 	}
-	i.err = r.Runtime.Pull(ctx, i.proof)
+	i.err = r.Store.Pull(ctx, i.proof)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

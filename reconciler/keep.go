@@ -58,10 +58,10 @@ var errPulling = errors.New("images are being pulled")
 // prune deletes the images that neither the target nor last-good nor a candidate
 // needs, once the target is settled and good.
 func (r *Reconciler) prune(ctx context.Context) error {
-	if !r.store.TryLock() {
+	if !r.pruning.TryLock() {
 		return errPulling
 	}
-	defer r.store.Unlock()
+	defer r.pruning.Unlock()
 	r.mu.Lock()
 	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted()
 	keep := imagesOf(r.state.Target, r.state.LastGood)
@@ -77,7 +77,7 @@ func (r *Reconciler) prune(ctx context.Context) error {
 		return nil
 	}
 	slices.Sort(keep)
-	err := r.Runtime.Prune(ctx, slices.Compact(keep))
+	err := r.Store.Prune(ctx, slices.Compact(keep))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

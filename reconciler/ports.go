@@ -35,8 +35,6 @@ type Verifier interface {
 type Runtime interface {
 	// Observe lists every container under our namespace, foreign ones included.
 	Observe(ctx context.Context) (schema.Observed, error)
-	// Pull brings a verified image to the disk, unpacked.
-	Pull(ctx context.Context, image signing.Verified) error
 	// Start makes the container of module and runs it. It refuses a proof that
 	// is not for module's image.
 	Start(ctx context.Context, module schema.Module, commit string, image signing.Verified) error
@@ -45,9 +43,6 @@ type Runtime interface {
 	Restart(ctx context.Context, id string, restarts int) error
 	// Remove ends the container as its Stop says, and deletes it.
 	Remove(ctx context.Context, id string) error
-	// Prune deletes from the disk every image but those of keep. It never runs
-	// beside a Pull.
-	Prune(ctx context.Context, keep []schema.Image) error
 }
 
 // Store keeps images on the disk. containerd's is the same thing as its Runtime.

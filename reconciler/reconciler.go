@@ -51,6 +51,7 @@ import (
 	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
 )
 
 // Defaults.
@@ -72,7 +73,13 @@ type Reconciler struct {
 	Renderer Renderer
 	Verifier Verifier
 	Runtime  Runtime
+	Store    interface { // a Store, once every one of them can tell what fits
+		Pull(ctx context.Context, image signing.Verified) error
+		Prune(ctx context.Context, keep []schema.Image) error
+	}
 	Reporter Reporter
+	Prober   Prober // asks the modules that have probes
+	Output   Output // what modules printed, for refusals and the report
 
 	look    kick // supervision: observe again
 	moved   kick // deployment: fetch now
@@ -80,8 +87,8 @@ type Reconciler struct {
 	changed kick // reporting: something that the report shows has changed
 	news    news
 
-	work  sync.WaitGroup // everything that Run started
-	store sync.RWMutex   // held for reading while verifying and pulling, for writing while pruning
+	work    sync.WaitGroup // everything that Run started
+	pruning sync.RWMutex   // held for reading while verifying and pulling, for writing while pruning
 
 	mu       sync.Mutex      // guards what follows
 	state    state           // written by supervision only

@@ -76,7 +76,7 @@ func newWorld(t *testing.T, proofs reconciler.Verifier, dir string) *world {
 func (w *world) start() {
 	w.Reconciler = &reconciler.Reconciler{
 		Device: w.Device, StateDir: w.StateDir,
-		Source: w.repo, Renderer: w.repo, Verifier: w.verifier, Runtime: w.machine, Reporter: w.twin,
+		Source: w.repo, Renderer: w.repo, Verifier: w.verifier, Runtime: w.machine, Store: w.machine, Reporter: w.twin,
 		Log: slog.New(slog.NewTextHandler(w.lines, nil)),
 	}
 	w.machine.exited, w.twin.handed = w.Kick, func() {}

@@ -92,7 +92,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
-		Source: source, Verifier: verifier, Runtime: stock{runtime, verifier}, Reporter: l,
+		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime, verifier}, Reporter: l,
 		Renderer: permitted{sandboxAt(config.Repository.Path), runtime.Permits},
 	}
 	if err := handleMethods(l, r, runtime.Permits); err != nil {
@@ -140,13 +140,13 @@ func openSource(stateDir string, repo schema.Repository) (*gitsource.Source, err
 	return gitsource.Open(filepath.Join(stateDir, "git"), repo, commits)
 }
 
-// stock is the runtime, which takes the evidence along when it prunes images.
+// stock is the images, which take their evidence along when they are pruned.
 type stock struct {
 	*containerd.Runtime
 	evidence *signing.Verifier
 }
 
-// Prune implements reconciler.Runtime.
+// Prune implements reconciler.Store.
 func (s stock) Prune(ctx context.Context, keep []schema.Image) error {
 	return errors.Join(s.Runtime.Prune(ctx, keep), s.evidence.Prune(keep))
 }

@@ -47,7 +47,7 @@ func noopPass(t *testing.T, daemon *harness.Daemon, image schema.Image, n int) (
 	counted := &countedRuntime{Runtime: rt}
 	r := &reconciler.Reconciler{
 		Device: deviceName, StateDir: t.TempDir(), Poll: time.Hour, Log: slog.New(slog.DiscardHandler),
-		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: counted, Reporter: nobody{},
+		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: counted, Store: rt, Reporter: nobody{},
 	}
 	done := make(chan struct{})
 	go func() { r.Run(ctx); close(done) }()

@@ -18,9 +18,16 @@ import (
 // Fixture is what the suite works with.
 type Fixture struct {
 	Runtime  reconciler.Runtime  // with nothing under its namespace
+	Store    Store               // of the images that Runtime runs
 	Verifier reconciler.Verifier // accepts the images of Stays and Fails
 	Stays    schema.Module       // runs until it is ended
 	Fails    schema.Module       // exits with code 3 by itself; of another name and another image
+}
+
+// Store is the part of a reconciler.Store that this suite is about.
+type Store interface {
+	Pull(ctx context.Context, image signing.Verified) error
+	Prune(ctx context.Context, keep []schema.Image) error
 }
 
 // commit is the revision that the suite's containers are made by.
@@ -157,7 +164,7 @@ func (s *suite) prunes() {
 	s.pulled(s.Fails)
 	s.start(s.Stays)
 	before := s.only()
-	s.must("prune", s.Runtime.Prune(s.ctx, []schema.Image{s.Stays.Image}))
+	s.must("prune", s.Store.Prune(s.ctx, []schema.Image{s.Stays.Image}))
 	if after := s.only(); after.PID != before.PID {
 		s.Errorf("was %+v, is %+v", before, after)
 	}
@@ -176,7 +183,7 @@ func (s *suite) obeysContext() {
 	if _, err := s.Runtime.Observe(ctx); err == nil {
 		s.Error("observed")
 	}
-	if err := s.Runtime.Pull(ctx, proof); err == nil {
+	if err := s.Store.Pull(ctx, proof); err == nil {
 		s.Error("pulled")
 	}
 	if err := s.Runtime.Start(ctx, s.Stays, commit, proof); err == nil {
@@ -193,7 +200,7 @@ func (s *suite) obeysContext() {
 	if err := s.Runtime.Remove(ctx, ended.ID); err == nil {
 		s.Error("removed")
 	}
-	if err := s.Runtime.Prune(ctx, nil); err == nil {
+	if err := s.Store.Prune(ctx, nil); err == nil {
 		s.Error("pruned")
 	}
 	if c := s.only(); c != ended {
@@ -205,7 +212,7 @@ func (s *suite) obeysContext() {
 func (s *suite) restartsPruned() {
 	s.start(s.Fails)
 	first := s.awaitExit()
-	s.must("prune", s.Runtime.Prune(s.ctx, nil))
+	s.must("prune", s.Store.Prune(s.ctx, nil))
 	s.must("restart", s.Runtime.Restart(s.ctx, first.ID, 1))
 	if c := s.awaitExit(); c.ID != first.ID || c.ExitCode != 3 || c.Restarts != 1 {
 		s.Errorf("was %+v, is %+v", first, c)
@@ -243,8 +250,8 @@ func (s *suite) proof(m schema.Module) signing.Verified {
 func (s *suite) pulled(m schema.Module) signing.Verified {
 	s.Helper()
 	proof := s.proof(m)
-	s.must("pull", s.Runtime.Pull(s.ctx, proof))
-	s.must("pull again", s.Runtime.Pull(s.ctx, proof))
+	s.must("pull", s.Store.Pull(s.ctx, proof))
+	s.must("pull again", s.Store.Pull(s.ctx, proof))
 	return proof
 }
 
