@@ -15,6 +15,8 @@ type deviceDocument struct {
 	Tags     map[string]any    `json:"tags"`
 	Twin     TwinSpec          `json:"twin"`
 	Gate     Duration          `json:"gate"`
+	Deadline Duration          `json:"deadline"`
+	Keep     []Image           `json:"keep"`
 	Modules  map[string]Module `json:"modules"`
 }
 
@@ -32,6 +34,8 @@ func decodeDevice(checked, written cue.Value, p *problems) Desired {
 		Tags:     doc.Tags,
 		Twin:     doc.Twin,
 		Gate:     doc.Gate,
+		Deadline: doc.Deadline,
+		Keep:     doc.Keep,
 		Modules:  make([]Module, 0, len(doc.Modules)),
 	}
 	modules := written.LookupPath(modulesPath)

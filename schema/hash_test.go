@@ -27,6 +27,8 @@ func TestHashesStayTheSame(t *testing.T) {
 	unshaped.Status, unshaped.Restart = schema.StatusStopped, schema.Restart{Policy: schema.RestartNever, Min: 1, Max: 2}
 	unshaped.DependsOn = map[string]schema.Dependency{"n": {Condition: schema.ConditionHealthy}}
 	unshaped.Twin = schema.TwinSpec{Desired: map[string]any{"a": 1}, Reported: "a?: int"}
+	unshaped.Health = schema.Health{Liveness: &schema.Probe{TCP: &schema.TCPProbe{Port: 80}}}
+	unshaped.Update = schema.Update{Strategy: schema.UpdateStartThenStop}
 	for _, c := range []struct {
 		name   string
 		module schema.Module
