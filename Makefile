@@ -54,10 +54,10 @@ demo: build ## the quickstart's story, played and checked
 bench: build tools ## the table of figures; ONLY=<regexp> runs a part
 	@go test -tags bench -count=1 -timeout 30m -run TestFigures ./internal/bench -only '$(ONLY)' -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
 
-tools: ## what the tests use, into a private cache; from Debian, ssh-keygen and systemd-analyze where they are missing
+tools: ## what the tests use, into a private cache; from Debian, what of it is missing
 	@tools/get $(TOOLS) >/dev/null
-	@missing=; command -v ssh-keygen >/dev/null || missing+=' openssh-client'; \
-	command -v systemd-analyze >/dev/null || missing+=' systemd'; \
+	@missing=; while read -r command package; do command -v $$command >/dev/null || missing+=" $$package"; done \
+	<<<$$'ssh-keygen openssh-client\nsystemd-analyze systemd\nmkfs.ext4 e2fsprogs\nmkfs.xfs xfsprogs\nip iproute2'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } >&2
 
 clean:
