@@ -18,6 +18,8 @@ var scenarios = []struct {
 	{"a module beyond its memory limit is observed as such", outOfMemory},
 	{"a foreign container is listed and removed", foreign},
 	{"a module that ignores its stop signal is killed", stubborn},
+	{"stop keeps the container and says why", stopKeeps},
+	{"any reason to stop is kept as far as it goes", stopReason},
 	{"a module is confined", confinement},
 	{"root in a module is confined", rootless},
 	{"network none has only a loopback", networkNone},

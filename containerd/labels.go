@@ -23,6 +23,7 @@ const (
 	labelStopTimeout = "tidemark.io/stop-timeout" // "10s"
 	labelRestarts    = "tidemark.io/restarts"     // as given to Restart
 	labelStarted     = "tidemark.io/started"      // RFC 3339, of the present or last run
+	labelEnded       = "tidemark.io/ended"        // why the agent ended the present or last run; absent when it did not
 )
 
 // record is what the labels of one container say.
@@ -37,9 +38,10 @@ type record struct {
 	stop     schema.Stop
 	restarts int
 	started  time.Time
+	ended    string // as given to Stop
 }
 
-// labels is the inverse of readRecord.
+// labels is the inverse of readRecord. containerd keeps no label that is empty.
 func (c record) labels() map[string]string {
 	return map[string]string{
 		labelModule:      c.module,
@@ -53,6 +55,7 @@ func (c record) labels() map[string]string {
 		labelStopTimeout: time.Duration(c.stop.Timeout).String(),
 		labelRestarts:    strconv.Itoa(c.restarts),
 		labelStarted:     c.started.UTC().Format(time.RFC3339Nano),
+		labelEnded:       c.ended,
 	}
 }
 
@@ -70,6 +73,7 @@ func readRecord(c containers.Container) (rec record, ours bool) {
 		chain:   l[labelChain],
 		network: l[labelNetwork],
 		stop:    schema.Stop{Signal: l[labelStopSignal]},
+		ended:   l[labelEnded],
 	}
 	if schema.CheckName(rec.module) != nil || len(rec.hash) != 64 || c.ID != containerID(rec.module, rec.hash) {
 		return record{}, false

@@ -60,15 +60,17 @@ func (r *Runtime) container(id string, rec record, p *task.Process) schema.Conta
 	}
 	switch p.GetStatus() {
 	case task.Status_STOPPED:
-		c.State = schema.StateExited
+		c.State, c.Ended = schema.StateExited, rec.ended
 		c.ExitCode = int(p.ExitStatus)
 		if at := p.ExitedAt; at.IsValid() && at.AsTime().Year() > 1 {
 			c.ExitedAt = at.AsTime()
 		}
 		const killed = 128 + 9
 		c.OOMKilled = c.ExitCode == killed && oomKilled(r.config.Namespace, id)
-	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
+	case task.Status_RUNNING, task.Status_PAUSING:
 		c.State, c.PID = schema.StateRunning, int(p.Pid)
+	case task.Status_PAUSED:
+		c.State, c.PID = schema.StatePaused, int(p.Pid)
 	case task.Status_UNKNOWN:
 		if p != nil {
 			c.State = schema.StateRunning

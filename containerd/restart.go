@@ -5,17 +5,24 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"time"
 
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // Restart runs an exited container again, in the same root filesystem, and
-// records restarts. One that runs is left alone.
+// records restarts. One that runs is left alone; one whose processes are frozen
+// goes on, uncounted. Where the disk is too full to record anything, it runs
+// all the same: its count, start and reason for its end are then the former
+// ones.
 func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
 	unlock, err := r.busy.lock(ctx, id)
 	if err != nil {
@@ -37,15 +44,18 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 	if !ours {
 		return errors.New("it was not made by this agent: remove it")
 	}
+	if resumed, err := r.resume(ctx, id); resumed || err != nil {
+		return err
+	}
 	if running, err := r.runs(ctx, id); running || err != nil {
 		return err
 	}
 	if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
 		return err
 	}
-	rec.restarts, rec.started = restarts, time.Now()
+	rec.restarts, rec.started, rec.ended = restarts, time.Now(), ""
 	update := containers.Container{ID: id, Labels: rec.labels()}
-	if _, err := r.client.ContainerService().Update(ctx, update, "labels."+labelRestarts, "labels."+labelStarted); err != nil {
+	if err := r.note(ctx, update, labelRestarts, labelStarted, labelEnded); err != nil {
 		return fmt.Errorf("count it: %w", err)
 	}
 	if err := r.refresh(ctx, container, rec); err != nil {
@@ -59,6 +69,39 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 		return fmt.Errorf("mount its root filesystem: %w", err)
 	}
 	return r.launch(ctx, id, rec, mounts)
+}
+
+// resume lets a container's frozen processes go on; it reports whether there
+// were any.
+func (r *Runtime) resume(ctx context.Context, id string) (bool, error) {
+	p, err := r.process(ctx, id)
+	if err != nil || p.GetStatus() != task.Status_PAUSED {
+		return false, err
+	}
+	if _, err := r.client.TaskService().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: id}); err != nil {
+		return false, fmt.Errorf("resume it: %w", errgrpc.ToNative(err))
+	}
+	return true, nil
+}
+
+// note writes labels of a container. A full disk is no error: what a module
+// needs to run, it has.
+func (r *Runtime) note(ctx context.Context, update containers.Container, labels ...string) error {
+	paths := make([]string, len(labels))
+	for i, label := range labels {
+		paths[i] = "labels." + label
+	}
+	_, err := r.client.ContainerService().Update(ctx, update, paths...)
+	if err != nil && !isFull(err) {
+		return err
+	}
+	return nil
+}
+
+// isFull reports whether an error is for want of room. containerd passes on
+// the kernel's words only.
+func isFull(err error) bool {
+	return strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error())
 }
 
 // refresh makes again what a container mounts and what may be gone since it

@@ -45,7 +45,7 @@ func (r *Runtime) know(looked time.Time, n int, observed []schema.Container) (st
 	}
 	for i := range observed {
 		c := &observed[i]
-		if c.State != schema.StateRunning || c.PID == 0 {
+		if c.State != schema.StateRunning && c.State != schema.StatePaused || c.PID == 0 {
 			continue
 		}
 		known, ok := r.met[c.ID]

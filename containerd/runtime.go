@@ -21,6 +21,10 @@ type Runtime struct {
 	// StateDir survives reboots. Below it are volumes/<module>/<volume>,
 	// logs/<module>.log and hosts/<module>.
 	StateDir string
+	// RunDir need not survive a reboot, and is best not on a disk: below it,
+	// in probes, are pipes by which commands of probes answer. Empty is none:
+	// an error of a probe then does not quote what its command printed.
+	RunDir string
 	// Registries says how to reach a registry, by host[:port], where the
 	// defaults do not do.
 	Registries map[string]schema.Registry
@@ -30,6 +34,8 @@ type Runtime struct {
 	// HostNetwork names the modules that may use the host's network; "*" is
 	// all of them.
 	HostNetwork []string
+	// Reserve stays free where images are unpacked.
+	Reserve schema.Bytes
 	// Identity makes, if it is missing, the directory with the credential of a
 	// module whose first process has these ids. It is mounted read-only at
 	// /run/tidemark, and env is added to the module's. Nil is none.

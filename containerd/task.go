@@ -91,25 +91,38 @@ func (r *Runtime) endTask(ctx context.Context, id string, sig syscall.Signal, gr
 	if err != nil || p == nil {
 		return err
 	}
+	// What goes wrong here may do so because the process ends by itself at this
+	// moment, or because its shim is dead; deleting tells.
+	_ = r.endProcess(ctx, p, sig, grace)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return r.deleteTask(ctx, id)
+}
+
+// endProcess ends the first process of a task, and with it all others: sig,
+// and SIGKILL after grace. One that has ended is left alone.
+func (r *Runtime) endProcess(ctx context.Context, p *task.Process, sig syscall.Signal, grace time.Duration) error {
 	switch p.Status {
 	case task.Status_RUNNING, task.Status_PAUSED, task.Status_PAUSING:
 		if p.Status != task.Status_RUNNING { // a frozen process takes no signal
-			_, _ = r.client.TaskService().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: id})
+			_, _ = r.client.TaskService().Resume(ctx, &tasks.ResumeTaskRequest{ContainerID: p.ID})
 		}
-		if sig != syscall.SIGKILL && r.kill(ctx, id, sig) == nil && r.awaitEnd(ctx, id, grace) == nil {
-			break
+		if sig != syscall.SIGKILL && r.kill(ctx, p.ID, sig) == nil && r.awaitEnd(ctx, p.ID, grace) == nil {
+			return nil
 		}
-		fallthrough
 	case task.Status_CREATED, task.Status_UNKNOWN:
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		// Either may fail because the process ends by itself at this moment;
-		// deleting tells.
-		_ = r.kill(ctx, id, syscall.SIGKILL)
-		_ = r.awaitEnd(ctx, id, killTimeout)
+	default:
+		return nil
 	}
-	return r.deleteTask(ctx, id)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	killed := r.kill(ctx, p.ID, syscall.SIGKILL)
+	if err := r.awaitEnd(ctx, p.ID, killTimeout); err != nil {
+		return fmt.Errorf("wait for its end: %w", errors.Join(err, killed))
+	}
+	return nil
 }
 
 // process is the task of a container; nil when there is none.

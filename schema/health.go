@@ -1,6 +1,9 @@
 package schema
 
-import "slices"
+import (
+	"errors"
+	"slices"
+)
 
 // Health says how to tell that a module works. A probe that is nil is not made.
 // Without any, a module is healthy while it runs.
@@ -95,3 +98,8 @@ const (
 	HealthUnready   = "unready"   // readiness fails
 	HealthUnhealthy = "unhealthy" // startup or liveness fails
 )
+
+// ErrNotAsked says of a probe that the question did not reach the module, for a
+// reason that is not the module's: containerd does not answer, or the process
+// has ended meanwhile. It says nothing about the module's health.
+var ErrNotAsked = errors.New("not asked")

@@ -1,0 +1,180 @@
+package containerd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/typeurl/v2"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tidemark-edge/tidemark/schema"
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/types/known/anypb"
+)
+
+// Bounds on what the daemon, a shim and runc may take for a command; a
+// healthy, slow device needs a second.
+const (
+	execTimeout  = 20 * time.Second // to make and start it
+	reapTimeout  = 30 * time.Second // to end and delete one that is not wanted any more
+	deletingTime = 5 * time.Second  // to delete one that has ended
+)
+
+// command is a process of ours in a container, beside the module's.
+type command struct {
+	container string
+	id        string // exec id; the same for the same command, so that what a killed agent left is found
+	pid       int    // 0 until it runs
+}
+
+// probeExec runs a command in the container. Exit code 0 is success.
+func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.ExecProbe, timeout time.Duration) error {
+	if len(p.Command) == 0 || p.Command[0] == "" {
+		return errors.New("exec: no command")
+	}
+	cmd := &command{container: c.ID, id: execID(p.Command)}
+	unlock, err := r.busy.lock(ctx, "exec "+cmd.container+" "+cmd.id) // also while the one before is cleaned up
+	if err != nil {
+		return fmt.Errorf("exec %s: %w: %w", p.Command[0], schema.ErrNotAsked, err)
+	}
+	out := r.openAnswer(cmd)
+	code, err := r.runCommand(ctx, cmd, p.Command, out.path(), timeout)
+	if err == nil {
+		if err = r.deleteCommand(ctx, cmd); err == nil {
+			unlock()
+			said := out.close()
+			switch {
+			case code == 0:
+				return nil
+			case said != "":
+				return fmt.Errorf("exec %s: exit code %d: %s", p.Command[0], code, said)
+			}
+			return fmt.Errorf("exec %s: exit code %d", p.Command[0], code)
+		}
+	}
+	// Nobody waits for a shim that hangs, but the next one with this command.
+	go func() {
+		defer unlock()
+		defer out.close()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reapTimeout)
+		defer cancel()
+		r.reap(ctx, cmd)
+	}()
+	if errdefs.IsUnavailable(err) {
+		err = fmt.Errorf("%w: %w", schema.ErrNotAsked, err)
+	}
+	return fmt.Errorf("exec %s: %w", p.Command[0], err)
+}
+
+// execID names the process of a command.
+func execID(args []string) string {
+	sum := sha256.Sum256([]byte(strings.Join(args, "\x00")))
+	return "probe-" + hex.EncodeToString(sum[:8])
+}
+
+// runCommand makes, starts and waits for a command, and returns its exit code.
+func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, out string, timeout time.Duration) (code uint32, err error) {
+	starting, cancel := context.WithTimeoutCause(ctx, execTimeout, fmt.Errorf("not started within %v", execTimeout))
+	defer cancel()
+	process, err := r.processOf(starting, cmd.container, args)
+	if err != nil {
+		return 0, err
+	}
+	request := &tasks.ExecProcessRequest{ContainerID: cmd.container, ExecID: cmd.id, Stdout: out, Stderr: out, Spec: process}
+	_, err = r.client.TaskService().Exec(starting, request)
+	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // of an agent that was killed
+		r.reap(starting, cmd)
+		_, err = r.client.TaskService().Exec(starting, request)
+	}
+	if err != nil {
+		return 0, cause(starting, err)
+	}
+	started, err := r.client.TaskService().Start(starting, &tasks.StartRequest{ContainerID: cmd.container, ExecID: cmd.id})
+	if err != nil {
+		return 0, cause(starting, err)
+	}
+	cmd.pid = int(started.Pid)
+	waiting, cancel := context.WithTimeoutCause(ctx, timeout, noAnswer(timeout))
+	defer cancel()
+	ended, err := r.client.TaskService().Wait(waiting, &tasks.WaitRequest{ContainerID: cmd.container, ExecID: cmd.id})
+	if err != nil {
+		return 0, cause(waiting, err)
+	}
+	return ended.ExitStatus, nil
+}
+
+// cause is why a call ended: what ended its context, or else its error.
+func cause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errgrpc.ToNative(err)
+}
+
+// processOf is the module's own process, with another command: its user,
+// environment and directory, and no more rights than it has.
+func (r *Runtime) processOf(ctx context.Context, id string, args []string) (*anypb.Any, error) {
+	container, err := r.client.ContainerService().Get(ctx, id)
+	if err != nil {
+		return nil, fmt.Errorf("look for its container: %w", err)
+	}
+	var spec specs.Spec
+	if err := json.Unmarshal(container.Spec.GetValue(), &spec); err != nil {
+		return nil, fmt.Errorf("read its specification: %w", err)
+	}
+	if spec.Process == nil {
+		return nil, errors.New("its specification has no process")
+	}
+	spec.Process.Args, spec.Process.Terminal = args, false
+	return typeurl.MarshalAnyToProto(spec.Process)
+}
+
+// deleteCommand deletes a command that has ended.
+func (r *Runtime) deleteCommand(ctx context.Context, cmd *command) error {
+	ctx, cancel := context.WithTimeout(ctx, deletingTime)
+	defer cancel()
+	_, err := r.client.TaskService().DeleteProcess(ctx, &tasks.DeleteProcessRequest{ContainerID: cmd.container, ExecID: cmd.id})
+	if err = errgrpc.ToNative(err); err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("delete it: %w", err)
+	}
+	return nil
+}
+
+// reap ends a command with all that it has started, and deletes it. It tries
+// until it is gone, or its container's task is, or ctx ends.
+func (r *Runtime) reap(ctx context.Context, cmd *command) {
+	for ctx.Err() == nil {
+		response, err := r.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: cmd.container, ExecID: cmd.id})
+		if errdefs.IsNotFound(errgrpc.ToNative(err)) {
+			return
+		}
+		if p := response.GetProcess(); p != nil && p.Pid > 0 && p.ExitedAt.AsTime().Year() <= 1970 {
+			killSession(int(p.Pid))
+		}
+		_, _ = r.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: cmd.container, ExecID: cmd.id, Signal: uint32(syscall.SIGKILL)})
+		if r.deleteCommand(ctx, cmd) == nil {
+			return
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// killSession ends the process group that a command of runc's leads, which
+// holds what a shell has started.
+func killSession(pid int) {
+	if group, err := unix.Getpgid(pid); err == nil && group == pid {
+		_ = unix.Kill(-pid, unix.SIGKILL)
+	}
+}
