@@ -39,7 +39,7 @@ func (r *Reconciler) deployment(ctx context.Context) {
 		if err == nil || final(err) {
 			tries = 0
 		} else {
-			wait = min(wait, Backoff(schema.Restart{}, tries))
+			wait = min(wait, retryAfter(tries))
 			tries++
 		}
 		if pause(ctx, wait, &r.moved) {
@@ -106,7 +106,7 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate, tree fs.FS) {
 			r.advance(ctx, "", nil)
 			if refused.Phase == schema.PhaseVerifying {
 				// The signature may come after the commit: pipelines do both.
-				pause(ctx, Backoff(schema.Restart{}, tries), c.again)
+				pause(ctx, retryAfter(tries), c.again)
 				continue
 			}
 			return
@@ -118,7 +118,7 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate, tree fs.FS) {
 		if err == nil {
 			return
 		}
-		pause(ctx, Backoff(schema.Restart{}, tries), c.again)
+		pause(ctx, retryAfter(tries), c.again)
 	}
 }
 

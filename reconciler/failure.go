@@ -1,10 +1,6 @@
 package reconciler
 
-import (
-	"time"
-
-	"github.com/tidemark-edge/tidemark/schema"
-)
+import "time"
 
 // Failure is what came of the latest action for a module, when it failed.
 type Failure struct {
@@ -24,7 +20,7 @@ func (f failures) record(a Action, err error, now time.Time) {
 	last := f[a.subject()]
 	switch {
 	case err != nil:
-		f[a.subject()] = Failure{a.Verb, err, last.Count + 1, now.Add(Backoff(schema.Restart{}, last.Count))}
+		f[a.subject()] = Failure{a.Verb, err, last.Count + 1, now.Add(retryAfter(last.Count))}
 	case a.Verb != Remove || last.Verb == Remove:
 		delete(f, a.subject()) // a removal proves nothing about a start
 	}

@@ -25,7 +25,7 @@ func (r *Reconciler) keeping(ctx context.Context) {
 			tries = 0
 			pause(ctx, forever, &r.restock)
 		} else {
-			pause(ctx, Backoff(schema.Restart{}, tries), &r.restock)
+			pause(ctx, retryAfter(tries), &r.restock)
 			tries++
 		}
 	}

@@ -16,11 +16,14 @@ func TestBackoff(t *testing.T) {
 		n       int
 		want    time.Duration
 	}{
-		{schema.Restart{}, 0, 10 * s},
-		{schema.Restart{}, 4, 160 * s},
-		{schema.Restart{}, 5, 300 * s},
+		{schema.Restart{}, -1, 0}, // at once
+		{schema.Restart{}, 0, 0},
+		{schema.Restart{}, 1, s},
+		{schema.Restart{}, 2, 2 * s},
+		{schema.Restart{}, 9, 256 * s},
+		{schema.Restart{}, 10, 300 * s},
 		{schema.Restart{}, math.MaxInt, 300 * s},
-		{schema.Restart{}, -1, 10 * s},
+		{schema.Restart{Max: schema.Duration(3 * s)}, 3, 3 * s},
 		{own, 1, 2 * s},
 		{own, 2, 3 * s},
 		{schema.Restart{Min: schema.Duration(time.Hour)}, 9, time.Hour},
@@ -30,6 +33,14 @@ func TestBackoff(t *testing.T) {
 	} {
 		if got := Backoff(tc.restart, tc.n); got != tc.want {
 			t.Errorf("Backoff(%+v, %d) is %v, want %v", tc.restart, tc.n, got, tc.want)
+		}
+	}
+}
+
+func TestRetriesOfEverythingElse(t *testing.T) {
+	for n, want := range map[int]time.Duration{-1: 10 * time.Second, 0: 10 * time.Second, 4: 160 * time.Second, 5: 5 * time.Minute, math.MaxInt: 5 * time.Minute} {
+		if got := retryAfter(n); got != want {
+			t.Errorf("retry %d waits %v, want %v", n, got, want)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func verb(entry string) string { return entry[:strings.IndexByte(entry, ' ')] }
 func module(name string, change ...func(*schema.Module)) schema.Module {
 	m := schema.Module{
 		Name: name, Image: image("app"), Status: schema.StatusRunning, Network: schema.NetworkNone,
-		Restart: schema.Restart{Policy: schema.RestartAlways},
+		Restart: schema.Restart{Policy: schema.RestartAlways, Min: schema.Duration(10 * time.Second), Max: schema.Duration(5 * time.Minute)},
 	}
 	for _, c := range change {
 		c(&m)
