@@ -26,12 +26,16 @@ type machine struct {
 	disk       map[schema.Image]bool
 	journal    []string // what was done, in order
 	pids       int
-	twins      bool                             // two containers of a module may run at a time
+	twins      bool                             // two containers of any module may run at a time
+	beside     map[string]bool                  // modules that were started to run beside their other container
 	untouched  bool                             // nothing may be touched
 	lives      map[string]life                  // by module: how its processes end; absent: they do not
 	faults     map[string]int                   // by method: how many of the next calls fail; negative is all
 	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
 	slow       map[string]time.Duration         // by module: what a removal takes
+	sick       map[string]error                 // by module and probe, "sensor liveness": what the module answers
+	hung       map[string]chan struct{}         // probes that are answered when the channel is closed, whatever their context says
+	asked      map[string]int                   // by module and probe: how often it was asked
 	pruning    func()                           // called while it prunes
 	exited     func()                           // task event
 	declared   func(module string) (known bool) // whether the module's twin was declared
@@ -48,6 +52,7 @@ func newMachine(t testing.TB) *machine {
 	return &machine{
 		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
 		lives: map[string]life{}, slow: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
+		sick: map[string]error{}, hung: map[string]chan struct{}{}, beside: map[string]bool{}, asked: map[string]int{},
 		exited: func() {}, pruning: func() {}, declared: func(string) bool { return true }, clock: time.Now,
 	}
 }
@@ -132,6 +137,9 @@ func (m *machine) Start(ctx context.Context, module schema.Module, commit string
 	}
 	m.containers[id] = &schema.Container{ID: id, Module: module.Name, Image: module.Image, Hash: module.Hash(), Commit: commit}
 	m.log("start", module.Name)
+	if module.Update.Strategy == schema.UpdateStartThenStop {
+		m.beside[module.Name] = true
+	}
 	m.launch(m.containers[id])
 	return nil
 }
@@ -149,13 +157,50 @@ func (m *machine) Restart(ctx context.Context, id string, restarts int) error {
 	if c.State == schema.StateRunning {
 		return nil
 	}
+	if c.State == schema.StatePaused {
+		m.log("resume", c.Module)
+		c.State = schema.StateRunning
+		return nil
+	}
 	c.Restarts = restarts
 	m.log("restart", c.Module)
 	m.launch(c)
 	return nil
 }
 
+func (m *machine) Stop(ctx context.Context, id, reason string) error {
+	m.takeTime(ctx, id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "stop"); err != nil {
+		return err
+	}
+	c := m.containers[id]
+	if c == nil || c.PID == 0 {
+		return nil
+	}
+	m.log("stop", c.Module)
+	c.State, c.PID, c.ExitCode, c.ExitedAt, c.Ended = schema.StateExited, 0, 143, m.clock(), reason
+	m.exited()
+	return nil
+}
+
 func (m *machine) Remove(ctx context.Context, id string) error {
+	m.takeTime(ctx, id)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "remove"); err != nil {
+		return err
+	}
+	if c := m.containers[id]; c != nil {
+		m.log("remove", id[:min(len(id), max(len(c.Module), 1))])
+		delete(m.containers, id)
+	}
+	return nil
+}
+
+// takeTime is what the end of a module takes.
+func (m *machine) takeTime(ctx context.Context, id string) {
 	m.mu.Lock()
 	var slow time.Duration
 	if c := m.containers[id]; c != nil {
@@ -168,16 +213,25 @@ func (m *machine) Remove(ctx context.Context, id string) error {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// Probe answers what the test says. Probes of these tests are commands, which
+// say what they are.
+func (m *machine) Probe(ctx context.Context, c schema.Container, probe schema.Probe) error {
+	m.mu.Lock()
+	what := c.Module + " " + probe.Exec.Command[0]
+	m.asked[what]++
+	hung := m.hung[what]
+	m.mu.Unlock()
+	if hung != nil {
+		<-hung
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.begin(ctx, "remove"); err != nil {
-		return err
+	if now := m.containers[c.ID]; now == nil || now.PID != c.PID || now.State != schema.StateRunning {
+		return schema.ErrNotAsked
 	}
-	if c := m.containers[id]; c != nil {
-		m.log("remove", id[:min(len(id), max(len(c.Module), 1))])
-		delete(m.containers, id)
-	}
-	return nil
+	return m.sick[what]
 }
 
 func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
@@ -194,13 +248,13 @@ func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
 // launch runs a process in c; the caller holds m.mu.
 func (m *machine) launch(c *schema.Container) {
 	for _, other := range m.containers {
-		if !m.twins && other != c && other.Module == c.Module && other.State == schema.StateRunning {
+		if !m.twins && !m.beside[c.Module] && other != c && other.Module == c.Module && other.State == schema.StateRunning {
 			m.t.Errorf("%s runs twice: %s and %s", c.Module, other.ID, c.ID)
 		}
 	}
 	m.pids++
 	c.State, c.PID, c.StartedAt, c.ExitedAt = schema.StateRunning, m.pids, m.clock(), time.Time{}
-	c.ExitCode, c.OOMKilled = 0, false
+	c.ExitCode, c.OOMKilled, c.Ended = 0, false, ""
 	if life, mortal := m.lives[c.Module]; mortal {
 		id, pid := c.ID, c.PID
 		time.AfterFunc(life.after, func() { m.end(id, pid, life.code) })
@@ -224,6 +278,16 @@ func (m *machine) crash(module string, code int) {
 		if c.Module == module && c.State == schema.StateRunning {
 			m.end(c.ID, c.PID, code)
 		}
+	}
+}
+
+// pause freezes the processes of a container.
+func (m *machine) pause(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c := m.containers[id]; c != nil && c.State == schema.StateRunning {
+		c.State = schema.StatePaused
+		m.exited()
 	}
 }
 

@@ -39,8 +39,12 @@ type Runtime interface {
 	// is not for module's image.
 	Start(ctx context.Context, module schema.Module, commit string, image signing.Verified) error
 	// Restart runs an exited container again and counts it; restarts is the
-	// count to record, which a later Observe returns.
+	// count to record, which a later Observe returns. One that somebody paused
+	// goes on.
 	Restart(ctx context.Context, id string, restarts int) error
+	// Stop ends the container's process as its Stop says, and keeps the container:
+	// a later Observe shows its exit, with reason as Ended, until it is restarted.
+	Stop(ctx context.Context, id, reason string) error
 	// Remove ends the container as its Stop says, and deletes it.
 	Remove(ctx context.Context, id string) error
 }
@@ -59,7 +63,9 @@ type Store interface {
 	Prune(ctx context.Context, keep []schema.Image) error
 }
 
-// Prober asks a running module once whether it works. nil is yes.
+// Prober asks a running module once whether it works. nil is yes. It heeds
+// probe.Timeout itself: ctx lasts longer, for what asking takes apart from the
+// answer. An error that wraps schema.ErrNotAsked says nothing about the module.
 type Prober interface {
 	Probe(ctx context.Context, container schema.Container, probe schema.Probe) error
 }
