@@ -33,6 +33,7 @@ var rooms = map[string][]string{
 	"containerd/…":         {"internal/durable", "schema"},
 	"reconciler":           {"internal/durable", "internal/failpoint", "schema", "signing", "twin"},
 	"reconciler/gitsource": {"internal/durable", "schema", "signing"},
+	"reconciler/history":   {"internal/durable", "schema"},
 	"reconciler/…":         {"schema", "signing", "reconciler", "reconciler/…"},
 	"hub":                  {"internal/challenge", "internal/durable", "schema", "signing", "twin", "reconciler/gitsource"},
 	"cmd/tidemark":         {"schema", "schema/…", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "reconciler", "reconciler/gitsource", "hub"},
