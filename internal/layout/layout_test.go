@@ -31,7 +31,7 @@ var rooms = map[string][]string{
 	"twin/outbox":          {"internal/failpoint", "schema", "twin"},
 	"containerd":           {"containerd/…", "internal/failpoint", "schema", "signing"},
 	"containerd/…":         {"internal/durable", "schema"},
-	"reconciler":           {"internal/durable", "internal/failpoint", "schema", "signing", "twin"},
+	"reconciler":           {"internal/durable", "internal/failpoint", "reconciler/history", "schema", "signing", "twin"},
 	"reconciler/gitsource": {"internal/durable", "schema", "signing"},
 	"reconciler/history":   {"internal/durable", "schema"},
 	"reconciler/…":         {"schema", "signing", "reconciler", "reconciler/…"},
