@@ -19,6 +19,19 @@ type AgentConfig struct {
 	Hub         *HubLink            `json:"hub,omitempty"` // absent: the device stands alone
 }
 
+// Bounds on what is kept of one module's output.
+const (
+	minLogBytes = Bytes(64 << 10)
+	maxLogBytes = Bytes(1 << 30)
+)
+
+// check notes what is wrong and beyond CUE.
+func (c *AgentConfig) check(p *problems) {
+	if n := c.Logs.MaxBytes; n < minLogBytes || n > maxLogBytes {
+		p.add([]string{"logs", "maxBytes"}, "%d bytes is not within 64Ki and 1Gi", n)
+	}
+}
+
 // Repository says where definitions come from and what is accepted from there.
 type Repository struct {
 	URL            string   `json:"url"`                                  // https://, ssh://, user@host:path, or an absolute path

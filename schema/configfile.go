@@ -75,6 +75,9 @@ func loadConfig(path, name string, overrides map[string]string, target any) (err
 		return p.err()
 	}
 	decoder{p}.decode(v, reflect.ValueOf(target).Elem(), nil)
+	if bounded, ok := target.(interface{ check(*problems) }); ok {
+		bounded.check(p)
+	}
 	if err := p.err(); err != nil {
 		return err
 	}

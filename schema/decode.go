@@ -156,7 +156,7 @@ func (d decoder) plainNumbers(x any, path []string) any {
 	return x
 }
 
-// extend is path with one more element, in memory of its own.
-func extend(path []string, name string) []string {
-	return append(path[:len(path):len(path)], name)
+// extend is path with more elements, in memory of its own.
+func extend(path []string, names ...string) []string {
+	return append(path[:len(path):len(path)], names...)
 }

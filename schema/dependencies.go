@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func checkDependencies(d Desired, p *problems) {
 		}
 	}
 	for _, cycle := range cycles(modules) {
-		p.add([]string{"device", "modules", cycle[0], "dependsOn", cycle[1]}, "modules wait for each other: %s", strings.Join(cycle, " → "))
+		p.add([]string{"device", "modules", cycle[0], "dependsOn", cycle[1]}, "modules wait for each other: %s", arrows(cycle))
 	}
 }
 
@@ -69,4 +70,21 @@ func fromFirst(circle []string) []string {
 	i := slices.Index(circle, slices.Min(circle))
 	turned := append(slices.Clone(circle[i:]), circle[:i]...)
 	return append(turned, turned[0])
+}
+
+// arrows writes a circle; one that is too long for a message keeps its beginning
+// and its end.
+func arrows(circle []string) string {
+	const most = maxMessage - 100 // which leaves room for what is said around it
+	whole := strings.Join(circle, " → ")
+	if len(whole) <= most {
+		return whole
+	}
+	end := strings.Join(circle[len(circle)-2:], " → ")
+	size, n := len(end), 0
+	for size+len(circle[n]) < most {
+		size += len(circle[n]) + len(" → ")
+		n++
+	}
+	return fmt.Sprintf("%s → (%d more) → %s", strings.Join(circle[:n], " → "), len(circle)-2-n, end)
 }

@@ -15,6 +15,10 @@ func hint(at []string, message string) ([]string, string) {
 	if strings.Contains(message, "cannot find module providing package") {
 		return at, message + ": nothing is fetched: vendor it under cue.mod/pkg"
 	}
+	if m := fieldCountRE.FindStringSubmatch(message); m != nil && len(at) > 1 && at[len(at)-2] == "health" {
+		found := map[string]string{"Min": "none", "Max": "more than one"}[m[1]]
+		return at, "a probe is exactly one of exec, http, tcp and nats: there is " + found
+	}
 	if message != "field not allowed" {
 		return at, message
 	}
@@ -31,6 +35,9 @@ func hint(at []string, message string) ([]string, string) {
 	}
 	return at, message
 }
+
+// fieldCountRE is what CUE says of a #Probe with too few or too many fields.
+var fieldCountRE = regexp.MustCompile(`\(does not satisfy struct\.(Min|Max)Fields\(4\)\)`)
 
 // badKey says why name cannot be an entry of the map of that name; "" when it
 // can, or when that is no map.

@@ -55,7 +55,8 @@ func (b Bytes) Short() string {
 		return fmt.Sprintf("%d B", int64(b))
 	}
 	v, unit := float64(b)/(1<<10), 0
-	for ; (v >= 1024 || v <= -1024) && unit < len(byteUnits)-1; unit++ {
+	// What would be written as 1024.0 of one unit is 1.0 of the next.
+	for ; math.Round(math.Abs(v)*10) >= 10240 && unit < len(byteUnits)-1; unit++ {
 		v /= 1024
 	}
 	return fmt.Sprintf("%.1f %sB", v, byteUnits[unit].suffix)
