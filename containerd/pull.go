@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/remotes"
-	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
+	"golang.org/x/sync/semaphore"
 )
 
 // parallelLayers are downloaded at once, of one image.
@@ -96,15 +97,17 @@ func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, 
 // fetch downloads and unpacks. What came before and cannot be gone on with is
 // thrown away, once, or no later attempt could succeed.
 func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
-	resolver, err := r.resolver(image.Registry())
+	up, err := r.upstream(image)
 	if err != nil {
 		return err
 	}
-	seen, err := r.download(ctx, image, resolver)
+	seen := &ingests{refused: map[digest.Digest]bool{}}
+	up.refuse = seen.refuse
+	err = r.download(ctx, up, seen)
 	if isSpoilt(err) {
-		seen.abort(ctx, r.client)
-		if seen, err = r.download(ctx, image, resolver); isSpoilt(err) {
-			seen.abort(ctx, r.client)
+		seen.abort(ctx, r.client.ContentStore())
+		if err = r.download(ctx, up, seen); isSpoilt(err) {
+			seen.abort(ctx, r.client.ContentStore())
 		}
 	}
 	if errdefs.IsNotFound(err) {
@@ -113,46 +116,61 @@ func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
 	return err
 }
 
-// download makes one attempt and says what it downloaded, or tried to.
-func (r *Runtime) download(ctx context.Context, image schema.Image, resolver remotes.Resolver) (*ingests, error) {
-	seen := &ingests{}
-	_, err := r.client.Pull(ctx, string(image),
-		client.WithResolver(resolver),
+// download makes one attempt, which outlives cuts of the link.
+//
+// The image's record refers to its documents and its snapshots and not to its
+// compressed layers, which containerd therefore deletes once the lease is gone:
+// they are a third of what an image takes, and nothing reads them again. An
+// image that shares layers with it finds them as snapshots, and does not fetch
+// them.
+func (r *Runtime) download(ctx context.Context, up *upstream, seen *ingests) error {
+	_, err := r.client.Pull(ctx, string(up.image),
+		client.WithResolver(up),
 		client.WithPullUnpack,
 		client.WithPullSnapshotter(r.config.Snapshotter),
-		client.WithMaxConcurrentDownloads(parallelLayers),
+		client.WithDownloadLimiter(semaphore.NewWeighted(parallelLayers)),
+		client.WithChildLabelMap(images.ChildGCLabelsFilterLayers),
 		client.WithImageHandler(images.HandlerFunc(seen.note)))
-	return seen, err
+	return err
 }
 
 // isSpoilt reports whether a download failed because of what came earlier: it
 // does not have its digest, or the registry cannot go on in the middle.
-func isSpoilt(err error) bool {
-	var status remoteerrors.ErrUnexpectedStatus
-	if errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return true
-	}
-	return errdefs.IsFailedPrecondition(err)
-}
+func isSpoilt(err error) bool { return isUnresumable(err) || errdefs.IsFailedPrecondition(err) }
 
-// ingests are the names under which a pull downloads.
+// ingests are what a pull downloads, or tries to.
 type ingests struct {
-	mu   sync.Mutex
-	refs []string
+	mu      sync.Mutex
+	descs   []ocispec.Descriptor
+	refused map[digest.Digest]bool // by the registry, in the middle
 }
 
-func (i *ingests) note(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+func (i *ingests) note(_ context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.refs = append(i.refs, remotes.MakeRefKey(ctx, desc))
+	i.descs = append(i.descs, desc)
 	return nil, nil
 }
 
-// abort discards what has come and is not complete.
-func (i *ingests) abort(ctx context.Context, c *client.Client) {
+func (i *ingests) refuse(desc ocispec.Descriptor) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	for _, ref := range i.refs {
-		_ = c.ContentStore().Abort(ctx, ref) // those that are complete are not found
+	i.refused[desc.Digest] = true
+}
+
+// abort discards what cannot become complete: what has all its bytes, and yet
+// is not taken, and what the registry does not go on with.
+func (i *ingests) abort(ctx context.Context, store content.IngestManager) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, desc := range i.descs {
+		ref := remotes.MakeRefKey(ctx, desc)
+		status, err := store.Status(ctx, ref)
+		if err != nil {
+			continue // it is complete, or has not begun
+		}
+		if i.refused[desc.Digest] || status.Offset >= desc.Size {
+			_ = store.Abort(ctx, ref)
+		}
 	}
 }

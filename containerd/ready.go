@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -14,7 +13,6 @@ import (
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/tidemark-edge/tidemark/schema"
-	"golang.org/x/sys/unix"
 )
 
 // Labels of our image records. The first is the marker that everything else
@@ -125,37 +123,4 @@ func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
 		return fmt.Errorf("mark it as ready: %w", err)
 	}
 	return nil
-}
-
-// sync brings what containerd has unpacked to the disk. It can do so itself
-// only from version 2.0 on.
-func (r *Runtime) sync(ctx context.Context) error {
-	response, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1")
-	if err != nil {
-		return fmt.Errorf("ask where containerd keeps its files: %w", err)
-	}
-	roots := 0
-	for _, p := range response.Plugins {
-		root := p.Exports["root"]
-		if p.ID != r.config.Snapshotter && p.ID != "content" || root == "" {
-			continue
-		}
-		roots++
-		if err := syncfs(root); err != nil {
-			return fmt.Errorf("sync %s: %w", root, err)
-		}
-	}
-	if roots < 2 || r.config.Snapshotter != DefaultSnapshotter {
-		unix.Sync() // its files may be on filesystems of their own
-	}
-	return nil
-}
-
-func syncfs(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
 }

@@ -62,15 +62,17 @@ func (r *Runtime) resolver(host string) (remotes.Resolver, error) {
 	}), nil
 }
 
+var errRedirect = errors.New("the registry redirects")
+
 // checkRedirect lets a registry send us to its store, without what
 // authenticates us (CVE-2026-41506), and not off TLS.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) >= 10 {
-		return errors.New("the registry redirects in circles")
+		return fmt.Errorf("%w in circles", errRedirect)
 	}
 	first := via[0].URL
 	if first.Scheme == "https" && req.URL.Scheme != "https" {
-		return fmt.Errorf("the registry redirects to %s, which is not TLS", req.URL.Host)
+		return fmt.Errorf("%w to %s, which is not TLS", errRedirect, req.URL.Host)
 	}
 	if req.URL.Host != first.Host {
 		req.Header.Del("Authorization")
