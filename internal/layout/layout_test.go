@@ -36,7 +36,7 @@ var rooms = map[string][]string{
 	"reconciler/history":   {"internal/durable", "schema"},
 	"reconciler/…":         {"schema", "signing", "reconciler", "reconciler/…"},
 	"hub":                  {"internal/challenge", "internal/durable", "schema", "signing", "twin", "reconciler/gitsource"},
-	"cmd/tidemark":         {"schema", "schema/…", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "reconciler", "reconciler/gitsource", "hub"},
+	"cmd/tidemark":         {"schema", "schema/…", "signing", "twin", "twin/leaf", "twin/outbox", "containerd", "containerd/output", "reconciler", "reconciler/gitsource", "hub"},
 	"examples/…":           {"twin"},
 	"internal/challenge":   {},
 	"internal/durable":     {"internal/failpoint"},
