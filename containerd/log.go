@@ -1,70 +1,75 @@
 package containerd
 
 import (
-	"fmt"
+	"context"
 	"net/url"
-	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
-	"golang.org/x/sys/unix"
+	"github.com/tidemark-edge/tidemark/containerd/output"
 )
 
-// maxLog bounds what is kept of a module's output, in bytes. The file can be
-// larger for as long as no Runtime observes.
-const maxLog = 8 << 20
-
-// logFile is where the shim writes what a module prints, so that no agent
-// stands between: one that is dead or slow blocks nothing.
-func (r *Runtime) logFile(module string) string {
-	return filepath.Join(r.StateDir, "logs", module+".log")
+// logs are the modules' output, and of which modules it was when old logs were
+// pruned last.
+type logs struct {
+	once   sync.Once
+	files  output.Files
+	mu     sync.Mutex
+	pruned []string
 }
 
-// openLog makes the file, so that it is ours and not the world's to read, and
-// returns the address that a shim understands.
-func (r *Runtime) openLog(module string) (string, error) {
-	file := r.logFile(module)
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return "", fmt.Errorf("log: %w", err)
-	}
-	f, err := os.OpenFile(file, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return "", fmt.Errorf("log: %w", err)
-	}
-	if err := f.Close(); err != nil {
-		return "", fmt.Errorf("log: %w", err)
-	}
-	return (&url.URL{Scheme: "file", Path: file}).String(), nil
+// Logs are the files with what modules print.
+func (r *Runtime) Logs() *output.Files {
+	r.logs.once.Do(func() {
+		r.logs.files.Dir, r.logs.files.Max, r.logs.files.Warn = LogDir(r.StateDir), r.LogBytes, r.Warn
+	})
+	return &r.logs.files
 }
 
-// boundLog drops the older half of a log that has grown beyond maxLog, in
-// place: the shim has the file open for appending.
-func (r *Runtime) boundLog(module string) error {
-	file := r.logFile(module)
-	info, err := os.Stat(file)
-	if os.IsNotExist(err) {
-		return nil
-	}
+// LogDir is where the modules' output is, for who reads it with package output.
+func LogDir(stateDir string) string { return filepath.Join(stateDir, "logs") }
+
+// KeepLogs keeps the modules' output within its bound until ctx ends. Nothing
+// else does.
+func (r *Runtime) KeepLogs(ctx context.Context) { r.Logs().Run(ctx) }
+
+// Tail implements reconciler.Output.
+func (r *Runtime) Tail(module string, lines int) string { return r.Logs().Tail(module, lines) }
+
+// openLog prepares the file where a shim writes what a module prints, and
+// returns what to call it for standard output and standard error. A module
+// whose log cannot be written runs without: it would block on its first lines.
+func (r *Runtime) openLog(module string) (stdout, stderr string) {
+	file, err := r.Logs().Begin(module)
 	if err != nil {
-		return err
+		if r.Warn != nil {
+			r.Warn(err)
+		}
+		file = "/dev/null"
 	}
-	if info.Size() <= maxLog {
-		return nil
+	if _, err := url.Parse(file); err != nil { // the shim parses what it gets
+		address := (&url.URL{Scheme: "file", Path: file}).String()
+		return address, address
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return dropHead(f, info.Size()-maxLog/2)
+	// Two names for one file, and no scheme: a shim that is told of one name opens
+	// it once, closes it when the module closes its standard output, and then
+	// takes nothing from its standard error; the module blocks (containerd 1.6 to 2.4).
+	dir, base := filepath.Split(file)
+	return file, dir + "./" + base
 }
 
-// dropHead removes about n bytes from the start of f. The filesystem does it
-// without copying, and without losing what is written meanwhile, where it can
-// (ext4, XFS, F2FS); elsewhere the whole content goes.
-func dropHead(f *os.File, n int64) error {
-	const align = 64 << 10 // a multiple of the block size of any of them
-	if err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, n/align*align); err == nil {
-		return nil
+// pruneLogs deletes old logs when the modules that have containers change.
+func (r *Runtime) pruneLogs(modules []string) {
+	slices.Sort(modules)
+	modules = slices.Compact(modules)
+	r.logs.mu.Lock()
+	defer r.logs.mu.Unlock()
+	if r.logs.pruned != nil && slices.Equal(modules, r.logs.pruned) {
+		return
 	}
-	return f.Truncate(0)
+	if err := r.Logs().Prune(modules); err != nil && r.Warn != nil {
+		r.Warn(err)
+	}
+	r.logs.pruned = append([]string{}, modules...)
 }

@@ -35,18 +35,19 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 		processes[p.ID] = p
 	}
 	var observed schema.Observed
+	var modules []string // that have containers
 	for _, c := range records {
 		rec, ours := readRecord(c)
 		observed.Containers = append(observed.Containers, r.container(c.ID, rec, processes[c.ID]))
 		delete(processes, c.ID)
 		if ours {
-			// A log that cannot be cut is no reason not to see what runs.
-			_ = r.boundLog(rec.module)
+			modules = append(modules, rec.module)
 		}
 	}
 	for id, p := range processes { // a task whose container record is gone
 		observed.Containers = append(observed.Containers, r.container(id, record{}, p))
 	}
+	r.pruneLogs(modules)
 	r.meet(ctx, looked, records, observed.Containers)
 	return observed, nil
 }

@@ -46,11 +46,18 @@ type Runtime struct {
 	// Observe, which tries again at its next call when Attach fails). Nil is
 	// none.
 	Attach func(ctx context.Context, module string, pid int) error
+	// LogBytes bounds what is kept of each module's output, in bytes on the
+	// disk; 0 is output.DefaultMax. KeepLogs must run for that.
+	LogBytes int64
+	// Warn is told of what goes wrong with logs, which hinders nothing else. Nil
+	// is nobody.
+	Warn func(error)
 
 	config schema.ContainerdConfig
 	client *client.Client
 	busy   keyed // containers and images being changed
-	purged bool  // what a former boot left is gone; who holds the key "purge" may look
+	logs   logs
+	purged bool // what a former boot left is gone; who holds the key "purge" may look
 
 	mu   sync.Mutex
 	met  map[string]run // running containers by id, as last observed or started

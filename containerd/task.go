@@ -28,13 +28,10 @@ const (
 // launch makes the task of a container that has none, and starts it. Before
 // its first instruction, Attach is told of its network.
 func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mount.Mount) (err error) {
-	log, err := r.openLog(rec.module)
-	if err != nil {
-		return err
-	}
+	stdout, stderr := r.openLog(rec.module)
 	ctx, cancel := context.WithTimeout(ctx, launchTimeout)
 	defer cancel()
-	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: log, Stderr: log}
+	request := &tasks.CreateTaskRequest{ContainerID: id, Stdout: stdout, Stderr: stderr}
 	for _, m := range rootfs {
 		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
