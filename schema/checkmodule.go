@@ -44,12 +44,12 @@ func checkRestart(r Restart, path []string, p *problems) {
 	if r.Min != 0 && (r.Min < minRestart || r.Min > maxRestartMin) {
 		p.add(extend(path, "min"), "%v is neither 0s, which is at once, nor within %v and %v", time.Duration(r.Min), time.Duration(minRestart), time.Duration(maxRestartMin))
 	}
-	least, what := r.Min, "restart.min"
+	least, why := r.Min, "restart.min"
 	if r.Min == 0 {
-		least, what = Duration(time.Second), "the first wait where restart.min is 0s"
+		least, why = Duration(time.Second), "where the waits begin after restart.min 0s"
 	}
 	if r.Max < least || r.Max > maxRestartMax {
-		p.add(extend(path, "max"), "%v is not within %s, %v, and %v", time.Duration(r.Max), what, time.Duration(least), time.Duration(maxRestartMax))
+		p.add(extend(path, "max"), "%v is not within %v, %s, and %v", time.Duration(r.Max), time.Duration(least), why, time.Duration(maxRestartMax))
 	}
 }
 

@@ -20,7 +20,7 @@ func checkHealth(h Health, deadline Duration, path []string, p *problems) {
 	checkProbe(h.Readiness, extend(path, "readiness"), p)
 	if s := h.Startup; s != nil {
 		// The last of the failures in a row comes after that.
-		if takes := s.Interval * Duration(s.Failures); takes > deadline && s.Interval <= maxProbeInterval {
+		if takes := s.Interval * Duration(s.Failures); takes > deadline && deadline > 0 && s.Interval <= maxProbeInterval {
 			p.add(extend(path, "startup"), "%d failures %v apart take %v, and the device's deadline is %v: a module that starts slowly fails its trial before the probe has said no; raise device.deadline, or lower failures or interval",
 				s.Failures, time.Duration(s.Interval), time.Duration(takes), time.Duration(deadline))
 		}

@@ -115,13 +115,15 @@ func TestConfigOverrides(t *testing.T) {
 		"repository.poll":                       "5s",
 		"outbox.maxBytes":                       "1Gi",
 		"hostNetwork":                           `["proxy"]`,
+		"logs.maxBytes":                         "64Ki",
+		"disk.reserve":                          "0",
 		"containerd.namespace":                  "other",
 		`registries."localhost:5000".plainHttp`: "true",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Hub.URL != "tls://new:7422" || c.Repository.Poll != schema.Duration(5*time.Second) || c.Outbox.MaxBytes != 1<<30 ||
+	if c.Hub.URL != "tls://new:7422" || c.Repository.Poll != schema.Duration(5*time.Second) || c.Outbox.MaxBytes != 1<<30 || c.Logs.MaxBytes != 64<<10 || c.Disk.Reserve != 0 ||
 		!reflect.DeepEqual(c.HostNetwork, []string{"proxy"}) || c.Containerd.Namespace != "other" || !c.Registries["localhost:5000"].PlainHTTP {
 		t.Errorf("got %+v", c)
 	}
@@ -141,6 +143,9 @@ func TestConfigOverrides(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", override, err, want)
 		}
 	}
+	if _, err := schema.LoadAgentConfig(path, map[string]string{"logs.maxBytes": "1Ki"}); err == nil || err.Error() != "logs.maxBytes: 1024 bytes is not within 64Ki and 1Gi" {
+		t.Errorf("an override is not held to the bounds: %v", err)
+	}
 }
 
 func TestBadConfig(t *testing.T) {
@@ -155,6 +160,11 @@ func TestBadConfig(t *testing.T) {
 		"password":      {"device: \"a\"\nrepository: {url: \"https://u:p@x/y\", verify: \"off\"}\n", "agent.cue:2:14: repository.url"},
 		"bad duration":  {leastAgent + "outbox: ttl: \"soon\"\n", "agent.cue:3:9: outbox.ttl: a duration is a number"},
 		"bad size":      {leastAgent + "outbox: maxBytes: \"1MB\"\n", "agent.cue:3:9: outbox.maxBytes: a size is a number of bytes"},
+		"few logs":      {leastAgent + "logs: maxBytes: 64Ki-1\n", "agent.cue:3:7: logs.maxBytes: 65535 bytes is not within 64Ki and 1Gi"},
+		"many logs":     {leastAgent + "\nlogs: {\n\tmaxBytes: \"2Gi\"\n}\n", "agent.cue:5:2: logs.maxBytes: 2147483648 bytes is not within 64Ki and 1Gi"},
+		"bad logs":      {leastAgent + "logs: maxBytes: \"4MB\"\n", "agent.cue:3:7: logs.maxBytes: a size is a number of bytes"},
+		"bad reserve":   {leastAgent + "disk: reserve: -1\n", "agent.cue:3:7: disk.reserve: a size is a number of bytes"},
+		"typo in disk":  {leastAgent + "disk: reserved: \"1Gi\"\n", "agent.cue:3:7: disk.reserved: field not allowed: is reserve meant?"},
 		"no keys":       {leastAgent + "images: [{name: \"x\", match: \"**\", keys: []}]\n", "images.0.keys"},
 		"import":        {"import \"example.com/x\"\n" + leastAgent + "_x: x.y\n", "agent.cue:1:8: import \"example.com/x\": a configuration is one file"},
 		"not complete":  {leastAgent + "stateDir: string\n", "agent.cue:3:11: stateDir: incomplete value string"},

@@ -1,6 +1,7 @@
 package schema_test
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -41,5 +42,23 @@ func TestHashesStayTheSame(t *testing.T) {
 		if got := c.module.Hash(); got != c.want {
 			t.Errorf("%s: %s, was %s", c.name, got, c.want)
 		}
+	}
+}
+
+// TestWhatIsNotSaidIsNotWritten: the same module in the JSON of earlier releases,
+// byte for byte, so that agents before and after an update read each other's state.
+func TestWhatIsNotSaidIsNotWritten(t *testing.T) {
+	m := schema.Module{
+		Name: "m", Image: "example.com/m@sha256:0", Status: schema.StatusRunning, Network: schema.NetworkNone,
+		Restart: schema.Restart{Policy: schema.RestartAlways, Min: schema.Duration(10 * time.Second), Max: schema.Duration(5 * time.Minute)},
+		Stop:    schema.Stop{Signal: "SIGTERM", Timeout: schema.Duration(10 * time.Second)},
+		Limits:  schema.Limits{PIDs: 512},
+	}
+	want := `{"name":"m","image":"example.com/m@sha256:0","status":"running",` +
+		`"restart":{"policy":"always","min":"10s","max":"5m0s"},"stop":{"signal":"SIGTERM","timeout":"10s"},` +
+		`"limits":{"pids":512},"network":"none"}`
+	got, err := json.Marshal(m)
+	if err != nil || string(got) != want {
+		t.Errorf("got  %s, %v\nwant %s", got, err, want)
 	}
 }

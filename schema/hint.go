@@ -15,9 +15,8 @@ func hint(at []string, message string) ([]string, string) {
 	if strings.Contains(message, "cannot find module providing package") {
 		return at, message + ": nothing is fetched: vendor it under cue.mod/pkg"
 	}
-	if m := fieldCountRE.FindStringSubmatch(message); m != nil && len(at) > 1 && at[len(at)-2] == "health" {
-		found := map[string]string{"Min": "none", "Max": "more than one"}[m[1]]
-		return at, "a probe is exactly one of exec, http, tcp and nats: there is " + found
+	if better := badProbe(at, message); better != "" {
+		return at, better
 	}
 	if message != "field not allowed" {
 		return at, message
@@ -36,8 +35,30 @@ func hint(at []string, message string) ([]string, string) {
 	return at, message
 }
 
-// fieldCountRE is what CUE says of a #Probe with too few or too many fields.
-var fieldCountRE = regexp.MustCompile(`\(does not satisfy struct\.(Min|Max)Fields\(4\)\)`)
+// badProbe says what is wrong with a #Probe where CUE prints how it is defined;
+// "" when that is not so.
+func badProbe(at []string, message string) string {
+	path := "." + joinPath(at)
+	if m := fieldCountRE.FindStringSubmatch(message); m != nil && probeRE.MatchString(path) {
+		found := map[string]string{"Min": "none", "Max": "more than one"}[m[1]]
+		return "a probe is exactly one of exec, http, tcp and nats: there is " + found
+	}
+	switch {
+	case strings.HasSuffix(path, ".exec.command") && notWordsRE.MatchString(message):
+		return notWords
+	case strings.HasSuffix(path, ".exec.command.0") && strings.HasPrefix(message, `invalid value "" `):
+		return "a command begins with its program, which has a name"
+	}
+	return ""
+}
+
+const notWords = `a command is a list of words, the program first, as in ["/app/check", "-v"]: no shell splits it`
+
+var (
+	fieldCountRE = regexp.MustCompile(`\(does not satisfy struct\.(Min|Max)Fields\(4\)\)`)
+	probeRE      = regexp.MustCompile(`\.health\.(startup|liveness|readiness)$`)
+	notWordsRE   = regexp.MustCompile(`^(incompatible list lengths|conflicting values .* \(mismatched types )`)
+)
 
 // badKey says why name cannot be an entry of the map of that name; "" when it
 // can, or when that is no map.

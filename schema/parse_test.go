@@ -2,6 +2,7 @@ package schema
 
 import (
 	"encoding/json"
+	"math"
 	"strings"
 	"testing"
 )
@@ -46,6 +47,30 @@ func TestParseBytes(t *testing.T) {
 	for _, in := range []string{"", "Mi", "-1", "1.5Gi", "1MB", "1 Mi", "9223372036854775808", "8388608Ti", "0x10", "1e3", "١"} {
 		if got, err := ParseBytes(in); err == nil {
 			t.Errorf("%q: got %d, want an error", in, got)
+		}
+	}
+}
+
+// What rounds to 1024 of one unit is written as one of the next.
+func TestShort(t *testing.T) {
+	for in, want := range map[Bytes]string{
+		0: "0 B", 1: "1 B", 1023: "1023 B", -1: "-1 B", -1023: "-1023 B",
+		1 << 10: "1.0 KiB", -1 << 10: "-1.0 KiB", 1536: "1.5 KiB", -1536: "-1.5 KiB",
+		1023 << 10:           "1023.0 KiB",
+		1<<20 - 52:           "1023.9 KiB",
+		1<<20 - 51:           "1.0 MiB", // 1023.9502 KiB
+		1<<20 - 1:            "1.0 MiB",
+		-(1<<20 - 1):         "-1.0 MiB",
+		1 << 20:              "1.0 MiB",
+		1<<30 - 1:            "1.0 GiB",
+		1<<40 - 1:            "1.0 TiB",
+		3 << 29:              "1.5 GiB",
+		1 << 50:              "1024.0 TiB",
+		math.MaxInt64:        "8388608.0 TiB",
+		Bytes(math.MinInt64): "-8388608.0 TiB",
+	} {
+		if got := in.Short(); got != want {
+			t.Errorf("%d: got %q, want %q", in, got, want)
 		}
 	}
 }

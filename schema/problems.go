@@ -45,7 +45,7 @@ func (p *problems) addCUE(err error) {
 
 func (p *problems) convert(e errors.Error) Problem {
 	path := slices.Clone(e.Path())
-	if len(path) > 0 && strings.HasPrefix(path[0], "#") {
+	if root, ok := rootDefinition(path); ok && (p.label == "" || strings.EqualFold(root, p.label)) {
 		path = path[1:]
 		if p.label != "" {
 			path = slices.Insert(path, 0, p.label)
@@ -83,6 +83,14 @@ func (p *problems) convert(e errors.Error) Problem {
 	return problem
 }
 
+// rootDefinition is the name of the definition that a path begins with.
+func rootDefinition(path []string) (string, bool) {
+	if len(path) == 0 {
+		return "", false
+	}
+	return strings.CutPrefix(path[0], "#")
+}
+
 // position is pos relative to the repository; zero when it is outside, or in
 // vendored definitions, which are not the author's.
 func (p *problems) position(pos token.Pos) Position {
@@ -105,7 +113,7 @@ func (p *problems) err() error {
 	if len(p.list) == 0 {
 		return nil
 	}
-	list := mergeByPath(p.list)
+	list := withoutEchoes(mergeByPath(p.list))
 	slices.SortStableFunc(list, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column), cmp.Compare(a.Path, b.Path))
@@ -138,6 +146,7 @@ func (p *problems) err() error {
 var (
 	disjunctionRE = regexp.MustCompile(`^\d+ errors in empty disjunction:?$`)
 	conflictRE    = regexp.MustCompile(`^conflicting values ("(?:[^"\\]|\\.)*") and ("(?:[^"\\]|\\.)*")$`)
+	wholeRE       = regexp.MustCompile(`^(field not allowed|conflicting values .* \(mismatched types |` + regexp.QuoteMeta(notWords) + `)`)
 	generalRE     = regexp.MustCompile(`^(conflicting values |invalid value |explicit error)`)
 )
 
@@ -160,6 +169,25 @@ func mergeByPath(list []Problem) []Problem {
 	return merged
 }
 
+// withoutEchoes leaves out what CUE says of the parts of a value that has no place
+// as a whole.
+func withoutEchoes(list []Problem) []Problem {
+	whole := map[string]bool{}
+	for _, p := range list {
+		if p.Path != "" && wholeRE.MatchString(p.Message) {
+			whole[p.Path] = true
+		}
+	}
+	return slices.DeleteFunc(list, func(p Problem) bool {
+		for i := range len(p.Path) {
+			if p.Path[i] == '.' && whole[p.Path[:i]] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 func mergeAlternatives(list []Problem) []Problem {
 	alternatives := slices.ContainsFunc(list, func(p Problem) bool { return disjunctionRE.MatchString(p.Message) })
 	list = slices.DeleteFunc(slices.Clone(list), func(p Problem) bool {
@@ -169,6 +197,10 @@ func mergeAlternatives(list []Problem) []Problem {
 		return list
 	}
 	if i := slices.IndexFunc(list, func(p Problem) bool { return !generalRE.MatchString(p.Message) }); i >= 0 {
+		return list[i : i+1]
+	}
+	// That it is not the default is no reason, where there is another.
+	if i := slices.IndexFunc(list, func(p Problem) bool { return strings.HasPrefix(p.Message, "invalid value ") }); i >= 0 {
 		return list[i : i+1]
 	}
 	given, allowed := "", []string{}

@@ -113,6 +113,52 @@ func TestErrorsKeepTheirPlaces(t *testing.T) {
 	}
 }
 
+// What a module says of its health crosses the boundary, too.
+func TestRenderKeepsProbes(t *testing.T) {
+	tree := fleet(map[string]string{"d1": `device: #device & {
+	name: "d1"
+	deadline: "3m"
+	keep: ["` + image + `"]
+	modules: a: {
+		image: "` + image + `"
+		health: {startup: exec: command: ["/a", "b"], liveness: http: port: 80, readiness: nats: {}}
+		update: strategy: "recreate"
+	}
+}
+`})
+	want, err := schema.Load(context.Background(), tree, "d1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Renderer{}.Render(context.Background(), tree, "d1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) || len(got.Keep) != 1 || got.Modules[0].Health.Startup == nil {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// Modules that wait for each other are refused when the agent renders, with the
+// whole circle.
+func TestCircleIsPrinted(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("device: #device & {\n\tname: \"d1\"\n\tmodules: [_]: image: \"" + image + "\"\n")
+	for i := range 9 {
+		fmt.Fprintf(&b, "\tmodules: m%d: dependsOn: m%d: condition: \"healthy\"\n", i, (i+1)%9)
+	}
+	b.WriteString("}\n")
+	_, err := Renderer{}.Render(context.Background(), fleet(map[string]string{"d1": b.String()}), "d1")
+	var invalid *schema.InvalidError
+	if !errors.As(err, &invalid) {
+		t.Fatalf("got %v, want an InvalidError", err)
+	}
+	want := "devices/d1/device.cue:6:26: device.modules.m0.dependsOn.m1: modules wait for each other: m0 → m1 → m2 → m3 → m4 → m5 → m6 → m7 → m8 → m0"
+	if err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
 // bombs are small files that ask for more than any machine has.
 var bombs = map[string]struct{ source, want string }{
 	"range":       {"import \"list\"\n\n_x: [for i in list.Range(0, 1000000000, 1) {i}]\ndevice: #device & {name: \"d1\", tags: x: len(_x)}\n", "needs more than|takes longer"},
