@@ -26,6 +26,7 @@ func TestContract(t *testing.T) {
 					Store:    s.Runtime,
 					Verifier: signingtest.Accept(t, s.image, other),
 					Stays:    s.module("stays", "wait"),
+					Pause:    func(id string) { s.ctr("task", "pause", id) },
 					Fails:    fails,
 				}
 			})

@@ -20,6 +20,7 @@ func TestFakeRuntime(t *testing.T) {
 			Store:    m,
 			Verifier: accept(t),
 			Stays:    module("stays"),
+			Pause:    func(id string) { m.set(func() { m.containers[id].State = schema.StatePaused }) },
 			Fails:    module("fails", from("other"), func(m *schema.Module) { m.Restart.Policy = schema.RestartNever }),
 		}
 	})

@@ -22,6 +22,7 @@ type Fixture struct {
 	Verifier reconciler.Verifier // accepts the images of Stays and Fails
 	Stays    schema.Module       // runs until it is ended
 	Fails    schema.Module       // exits with code 3 by itself; of another name and another image
+	Pause    func(id string)     // freezes the processes of a container
 }
 
 // Store is the part of a reconciler.Store that this suite is about.
@@ -47,6 +48,12 @@ func Runtime(t *testing.T, open func(t *testing.T) Fixture) {
 		"restart leaves alone what runs":        (*suite).restartsNothing,
 		"restart needs no image":                (*suite).restartsPruned,
 		"start makes anew what has ended":       (*suite).replacesExited,
+		"stop keeps the container and says why": (*suite).stops,
+		"stop again changes nothing":            (*suite).stopsOnce,
+		"stop leaves alone what has ended":      (*suite).stopsNothing,
+		"what was stopped runs again":           (*suite).restartsStopped,
+		"what was paused goes on":               (*suite).resumes,
+		"what is paused can be stopped":         (*suite).stopsPaused,
 		"remove ends and deletes, twice too":    (*suite).removes,
 		"two definitions are two containers":    (*suite).tellsDefinitionsApart,
 		"prune spares what is kept":             (*suite).prunes,
@@ -133,6 +140,73 @@ func (s *suite) restartsNothing() {
 	}
 }
 
+func (s *suite) stops() {
+	s.start(s.Stays)
+	before := s.only()
+	s.must("stop", s.Runtime.Stop(s.ctx, before.ID, "liveness: status 503"))
+	c := s.only()
+	want := before
+	want.State, want.PID, want.Ended = schema.StateExited, 0, "liveness: status 503"
+	want.StartedAt, want.ExitedAt, want.ExitCode = c.StartedAt, c.ExitedAt, c.ExitCode
+	if c != want || c.ExitedAt.IsZero() {
+		s.Errorf("was %+v, is %+v, want %+v", before, c, want)
+	}
+}
+
+func (s *suite) stopsOnce() {
+	s.start(s.Stays)
+	id := s.only().ID
+	s.must("stop", s.Runtime.Stop(s.ctx, id, "the first reason"))
+	before := s.only()
+	s.must("stop again", s.Runtime.Stop(s.ctx, id, "another reason"))
+	if after := s.only(); after != before {
+		s.Errorf("was %+v, is %+v", before, after)
+	}
+	s.must("stop what is not there", s.Runtime.Stop(s.ctx, "nobody", "none"))
+}
+
+func (s *suite) stopsNothing() {
+	s.start(s.Fails)
+	before := s.awaitExit()
+	s.must("stop", s.Runtime.Stop(s.ctx, before.ID, "too late"))
+	if after := s.only(); after != before {
+		s.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+func (s *suite) restartsStopped() {
+	s.start(s.Stays)
+	before := s.only()
+	s.must("stop", s.Runtime.Stop(s.ctx, before.ID, "for a while"))
+	s.must("restart", s.Runtime.Restart(s.ctx, before.ID, 2))
+	if c := s.only(); c.ID != before.ID || c.State != schema.StateRunning || c.Ended != "" || c.Restarts != 2 || c.PID == before.PID {
+		s.Errorf("was %+v, is %+v, want it to run again", before, c)
+	}
+}
+
+func (s *suite) resumes() {
+	s.start(s.Stays)
+	before := s.only()
+	s.Pause(before.ID)
+	if c := s.only(); c.State != schema.StatePaused || c.PID != before.PID {
+		s.Errorf("observed %+v, want it paused", c)
+	}
+	s.must("restart", s.Runtime.Restart(s.ctx, before.ID, 1))
+	if after := s.only(); after != before {
+		s.Errorf("was %+v, is %+v", before, after)
+	}
+}
+
+func (s *suite) stopsPaused() {
+	s.start(s.Stays)
+	id := s.only().ID
+	s.Pause(id)
+	s.must("stop", s.Runtime.Stop(s.ctx, id, "frozen"))
+	if c := s.only(); c.State != schema.StateExited || c.Ended != "frozen" {
+		s.Errorf("observed %+v, want its exit", c)
+	}
+}
+
 func (s *suite) removes() {
 	s.start(s.Stays)
 	c := s.only()
@@ -196,6 +270,9 @@ func (s *suite) obeysContext() {
 	ended := s.awaitExit()
 	if err := s.Runtime.Restart(ctx, ended.ID, 1); err == nil {
 		s.Error("restarted")
+	}
+	if err := s.Runtime.Stop(ctx, ended.ID, "none"); err == nil {
+		s.Error("stopped")
 	}
 	if err := s.Runtime.Remove(ctx, ended.ID); err == nil {
 		s.Error("removed")
