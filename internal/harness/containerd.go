@@ -38,13 +38,19 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
   address = %q
 `
 
+// DaemonConfig is the content of a containerd's configuration file: where it keeps
+// what survives a reboot and what does not, and its socket.
+func DaemonConfig(root, state, address string) string {
+	return fmt.Sprintf(daemonConfig, root, state, address, address+".ttrpc")
+}
+
 // Containerd starts a containerd of that version. When the test ends, so do
 // the daemon and every shim and container left in it.
 func Containerd(t testing.TB, version string) *Daemon {
 	t.Helper()
 	d := &Daemon{Version: version, Dir: shortDir(t), Runc: Tool(t, "runc"), t: t, binary: Tool(t, "containerd-"+version)}
 	d.Address = filepath.Join(d.Dir, "c.sock")
-	config := fmt.Sprintf(daemonConfig, filepath.Join(d.Dir, "root"), filepath.Join(d.Dir, "state"), d.Address, d.Address+".ttrpc")
+	config := DaemonConfig(filepath.Join(d.Dir, "root"), filepath.Join(d.Dir, "state"), d.Address)
 	if err := os.WriteFile(filepath.Join(d.Dir, "config.toml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

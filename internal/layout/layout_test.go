@@ -53,10 +53,10 @@ var rooms = map[string][]string{
 var heavy = map[string][]string{
 	"cuelang.org/go":                         {"schema"},
 	"github.com/sigstore/":                   {"signing", "signing/…", "examples/…"},
-	"github.com/google/go-containerregistry": {"signing", "signing/…", "examples/…", "internal/harness"},
+	"github.com/google/go-containerregistry": {"signing", "signing/…", "examples/…", "internal/harness", "internal/fault"},
 	"github.com/nats-io/nats-server":         {"twin/leaf", "hub"},
-	"github.com/nats-io/nats.go":             {"twin", "twin/leaf", "twin/outbox", "hub", "cmd/tidemark", "examples/…", "internal/bench"},
-	"github.com/containerd/":                 {"containerd"},
+	"github.com/nats-io/nats.go":             {"twin", "twin/leaf", "twin/outbox", "hub", "cmd/tidemark", "examples/…", "internal/bench", "internal/fault"},
+	"github.com/containerd/":                 {"containerd", "internal/fault"},
 	"github.com/opencontainers/":             {"containerd"},
 	"github.com/vishvananda/netlink":         {"containerd"},
 	"github.com/go-git/":                     {"reconciler/gitsource"},

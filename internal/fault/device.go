@@ -1,0 +1,264 @@
+package fault
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidemark-edge/tidemark/internal/harness"
+)
+
+// Options say what a device is made of.
+type Options struct {
+	World      *World // what it reaches; nil makes one
+	Containerd string // one of harness.ContainerdVersions; "2" without it
+	FS         string // one of Filesystems; without it the disk is a directory, which has no power to cut
+	SizeMB     int64  // of the disk; 512 without it
+	Clock      bool   // containerd too follows the device's Clock, which 1.6 cannot
+	Gate       string // of its definitions; 500ms without it
+}
+
+// Device is a whole device: a machine with containerd and the agent, both with
+// their state on one disk, as real processes; and a fleet repository that it
+// follows.
+type Device struct {
+	Name       string
+	Dir        string // holds what is below
+	StateDir   string // of the agent, on the disk
+	RunDir     string // of the agent, in memory
+	Root       string // of containerd, on the disk
+	Address    string // containerd's socket
+	World      *World
+	Disk       *Disk // nil without Options.FS
+	Clock      *Clock
+	Controller *Controller
+	Git        *harness.Git
+	Machine    *Machine // nil while it is off
+	Link       *Link    // of this Machine
+	Rotten     bool     // files were damaged on purpose, so that it is right when some are set aside
+
+	t          testing.TB
+	options    Options
+	namespace  string // of containerd: runc's state is per namespace, whatever the daemon
+	containerd string // binary
+	runc       string // binary
+	agent      string // binary
+	git        string // host:port of the repository
+	pids       map[Part]int
+	conn       *nats.Conn // as a person, to the agent
+	commits    map[string]commit
+	baseline   *Census // the first there was
+	modules    int     // containers, then
+}
+
+// Part is a program of a device.
+type Part string
+
+// The parts that can be killed.
+const (
+	AgentPart      Part = "agent"
+	ContainerdPart Part = "containerd"
+	ShimPart       Part = "shim"
+)
+
+// NewDevice makes a device, which is off. It ends with the test.
+func NewDevice(t testing.TB, options Options) *Device {
+	t.Helper()
+	if options.World == nil {
+		options.World = NewWorld(t)
+	}
+	options.Containerd, options.SizeMB, options.Gate = or(options.Containerd, "2"), or(options.SizeMB, 512), or(options.Gate, "500ms")
+	dir, err := os.MkdirTemp("", "tf") // short: there are sockets in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Device{Name: "edge01", Dir: dir, World: options.World, t: t, options: options,
+		namespace: fmt.Sprintf("fault-%d-%08x", os.Getpid(), rand.Uint32()),
+		runc:      harness.Tool(t, "runc"), agent: Agent(t), pids: map[Part]int{}, commits: map[string]commit{}}
+	t.Cleanup(d.cleanUp)
+	d.containerd = harness.Tool(t, "containerd-"+options.Containerd)
+	if options.Clock && options.Containerd == "2" {
+		d.containerd = clockedContainerd(t)
+	}
+	disk := filepath.Join(dir, "disk")
+	if options.FS != "" {
+		d.Disk = NewDisk(t, options.FS, options.SizeMB)
+		disk = d.Disk.Dir
+	}
+	d.StateDir, d.Root = filepath.Join(disk, "tidemark"), filepath.Join(disk, "containerd")
+	d.RunDir, d.Address = filepath.Join(dir, "run", "tidemark"), filepath.Join(dir, "run", "c.sock")
+	d.Controller = newController(t, filepath.Join(dir, "failpoints"))
+	d.Clock = newClock(t, filepath.Join(dir, "clock"))
+	d.Git = harness.NewGit(t)
+	d.git = serveGit(t, d.Git)
+	for _, sub := range []string{d.StateDir, d.Root, filepath.Join(dir, "run")} {
+		if err := os.MkdirAll(sub, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.configure()
+	d.scaffold()
+	return d
+}
+
+// or is a, or b where a is nothing.
+func or[T comparable](a, b T) T {
+	var nothing T
+	if a == nothing {
+		return b
+	}
+	return a
+}
+
+// configure writes the configurations of containerd and of the agent.
+func (d *Device) configure() {
+	d.t.Helper()
+	run := filepath.Join(d.Dir, "run")
+	config := harness.DaemonConfig(d.Root, filepath.Join(run, "containerd"), d.Address)
+	write(d.t, filepath.Join(d.Dir, "containerd.toml"), []byte(config))
+	rule := d.World.key.Rule("fault", registryHost+"/**")
+	write(d.t, filepath.Join(d.Dir, "agent.cue"), fmt.Appendf(nil, `
+device: %q, stateDir: %q, runDir: %q
+repository: {url: "http://%s/fleet/.git", verify: "signed", allowedSigners: %q, poll: "2s"}
+images: [{name: %q, match: %q, keys: [%q]}]
+registries: %q: plainHttp: true
+containerd: {address: %q, runc: %q, namespace: %q}
+disk: reserve: "4Mi"
+outbox: maxBytes: "16Mi"
+`, d.Name, d.StateDir, d.RunDir, gitHost, d.Git.AllowedSigners(), rule.Name, rule.Match, rule.Keys[0],
+		registryHost, d.Address, d.runc, d.namespace))
+}
+
+// Boot turns the device on, from whatever its disk holds, and starts what a
+// device's init system starts: containerd, and the agent beside it.
+func (d *Device) Boot() {
+	d.t.Helper()
+	if d.Machine != nil {
+		d.t.Fatal("boot: the device is on")
+	}
+	run := filepath.Join(d.Dir, "run")
+	if err := syscall.Mount("tidemark-fault", run, "tmpfs", 0, "mode=0755,size=64m"); err != nil {
+		d.t.Fatalf("mount %s: %v", run, err)
+	}
+	keep := ""
+	if d.Disk != nil {
+		keep = d.Disk.device
+	}
+	d.Machine = boot(d.t, d.Dir, keep)
+	d.Link = plug(d.t, d.Machine, map[string]string{registryHost: d.World.registry, gitHost: d.git})
+	d.Revive()
+}
+
+// Revive starts containerd and the agent where they do not run, as an init system
+// does after a while, and the machine where it is off.
+func (d *Device) Revive() {
+	d.t.Helper()
+	if d.Machine != nil && d.Machine.isOff() {
+		d.PowerOff()
+	}
+	if d.Machine == nil {
+		d.Boot()
+		return
+	}
+	if d.down(ContainerdPart) {
+		os.Remove(d.Address)
+		path := "PATH=" + filepath.Dir(d.containerd) + ":" + filepath.Dir(d.runc) + ":" + os.Getenv("PATH")
+		d.pids[ContainerdPart] = d.Machine.start(d.Log(ContainerdPart), []string{path, d.clockVariable()},
+			d.containerd, "--config", filepath.Join(d.Dir, "containerd.toml"), "--log-level", "info")
+	}
+	if d.down(AgentPart) {
+		d.pids[AgentPart] = d.Machine.start(d.Log(AgentPart),
+			[]string{"PATH=" + os.Getenv("PATH"), d.clockVariable(), "TIDEMARK_FAILPOINTS=" + d.Controller.Path},
+			d.agent, "agent", "--config", filepath.Join(d.Dir, "agent.cue"))
+	}
+}
+
+func (d *Device) clockVariable() string { return "TIDEMARK_TEST_CLOCK=" + d.Clock.path }
+
+// Log is the file with what a part printed, since the device was made.
+func (d *Device) Log(p Part) string { return filepath.Join(d.Dir, string(p)+".log") }
+
+// down reports whether a part does not run.
+func (d *Device) down(p Part) bool { return d.pids[p] == 0 || d.Machine.end(d.pids[p]) != "" }
+
+// Kill ends a part with SIGKILL; of the shims, one that chance chooses. What does
+// not run is not killed, and reported as false.
+func (d *Device) Kill(p Part) bool {
+	if d.Machine == nil || d.Machine.isOff() {
+		return false
+	}
+	if p == ShimPart {
+		shims := d.processes(isShim)
+		if len(shims) == 0 {
+			return false
+		}
+		return syscall.Kill(shims[rand.IntN(len(shims))].pid, syscall.SIGKILL) == nil
+	}
+	if d.down(p) {
+		return false
+	}
+	d.Machine.signal(d.pids[p], syscall.SIGKILL)
+	deadline := time.Now().Add(20 * time.Second)
+	for !d.down(p) && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	return true
+}
+
+// PowerCut takes the power away: the disk keeps what was on it, and everything
+// that runs is gone.
+func (d *Device) PowerCut() {
+	if d.Disk != nil && d.Machine != nil {
+		d.Disk.PowerCut()
+	}
+	if d.Machine != nil {
+		d.Machine.PowerOff()
+	}
+}
+
+// PowerOff ends everything that runs, as PowerCut does, but for the disk: what is
+// in memory is still written to it. After PowerCut it makes the device ready for
+// Boot.
+func (d *Device) PowerOff() {
+	d.t.Helper()
+	if d.Machine == nil {
+		return
+	}
+	d.Machine.PowerOff()
+	d.Link.unplug()
+	d.hangUp()
+	d.Machine, d.Link, d.pids = nil, nil, map[Part]int{}
+	if err := syscall.Unmount(filepath.Join(d.Dir, "run"), syscall.MNT_DETACH); err != nil {
+		d.t.Fatalf("unmount: %v", err)
+	}
+	d.removeCgroups()
+	if d.Disk != nil {
+		d.Disk.Remount()
+	}
+}
+
+// cleanUp ends the device, and shows the logs when the test failed.
+func (d *Device) cleanUp() {
+	d.PowerOff()
+	if d.t.Failed() {
+		for _, p := range []Part{AgentPart, ContainerdPart} {
+			d.t.Logf("%s:\n%s", p, tail(d.Log(p), 16<<10))
+		}
+	}
+	if err := os.RemoveAll(d.Dir); err != nil {
+		d.t.Errorf("clean up: %v", err)
+	}
+}
+
+// tail is the end of a file.
+func tail(path string, most int) string {
+	content, _ := os.ReadFile(path)
+	return strings.TrimSpace(string(content[max(0, len(content)-most):]))
+}

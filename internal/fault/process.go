@@ -1,0 +1,94 @@
+package fault
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// process is one of the device's machine.
+type process struct {
+	pid     int    // on the real machine
+	command string // arguments, separated by spaces
+	cgroup  string // one of its cgroups
+}
+
+func isShim(p process) bool { return strings.Contains(p.command, "containerd-shim") }
+
+func isModule(p process) bool { return strings.HasPrefix(p.command, "/main") }
+
+// processes are those of the machine that match, zombies left out.
+func (d *Device) processes(match func(process) bool) []process {
+	inside, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.Machine.PID))
+	if err != nil {
+		return nil
+	}
+	var found []process
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", e.Name())
+		if ns, err := os.Readlink(dir + "/ns/pid"); err != nil || ns != inside {
+			continue
+		}
+		command, _ := os.ReadFile(dir + "/cmdline")
+		if len(command) == 0 {
+			continue
+		}
+		p := process{pid: pid, command: strings.TrimSpace(strings.ReplaceAll(string(command), "\x00", " "))}
+		groups, _ := os.ReadFile(dir + "/cgroup")
+		for line := range strings.Lines(string(groups)) {
+			if path := line[strings.LastIndexByte(line, ':')+1:]; strings.Contains(path, d.namespace) {
+				p.cgroup = strings.TrimSpace(path)
+			}
+		}
+		if match(p) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// cgroups are the directories of the device's cgroups, deepest first.
+func (d *Device) cgroups() []string {
+	var dirs []string
+	tops, _ := filepath.Glob("/sys/fs/cgroup/*/" + d.namespace)
+	own, _ := filepath.Glob("/sys/fs/cgroup/" + d.namespace)
+	for _, top := range append(tops, own...) {
+		filepath.WalkDir(top, func(path string, e os.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				dirs = append([]string{path}, dirs...)
+			}
+			return nil
+		})
+	}
+	return dirs
+}
+
+// removeCgroups takes the device's cgroups away, as a reboot does.
+func (d *Device) removeCgroups() {
+	d.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		dirs := d.cgroups()
+		var last error
+		for _, dir := range dirs {
+			if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
+				last = fmt.Errorf("%s: %w", dir, err)
+			}
+		}
+		if last == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			d.t.Errorf("remove cgroups: %v", last)
+			return
+		}
+	}
+}
