@@ -18,22 +18,43 @@ const (
 	// gcPercent trades a little processor time for a heap that is at most half
 	// as large again as what is in use.
 	gcPercent = 50
-	// settleTime is how long starting takes, with a deployment.
-	settleTime = 10 * time.Second
+	// restPeriod is how long the agent must have been at rest.
+	restPeriod = 10 * time.Second
+	// atRest is the processor time in a period below which it was: a tenth of a
+	// core, which a deployment takes on any device and waiting on none.
+	atRest = restPeriod / 10
 )
 
-// settle gives back, once the agent has started, what only starting needed: free
-// heap, and the pages of the binary, most of which are never used again. The
-// kernel brings those back that are.
+// settle gives back, each time the agent comes to rest, what only its work
+// needed: free heap, and the pages of the binary, most of which are not used
+// again soon. The kernel brings those back that are.
 func settle(ctx context.Context) {
 	debug.SetGCPercent(gcPercent)
-	select {
-	case <-ctx.Done():
-		return
-	case <-time.After(settleTime):
+	tick := time.NewTicker(restPeriod)
+	defer tick.Stop()
+	for worked, before := true, processorTime(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now := processorTime()
+		resting := now-before < atRest
+		if resting && worked {
+			debug.FreeOSMemory()
+			forgetBinary()
+		}
+		worked, before = !resting, now
 	}
-	debug.FreeOSMemory()
-	forgetBinary()
+}
+
+// processorTime is what this process has used.
+func processorTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // forgetBinary unmaps the pages of this program's code and constants. They are

@@ -218,6 +218,9 @@ func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log)
 				log.say("connection %s: %w", []any{name, err})
 			}
 		}),
+		// As many as a twin's requests may wait: the room is there, and looked at by
+		// each collection of garbage, also while nothing waits.
+		nats.SyncQueueLen(maxQueued),
 		// Only when the server cut it off because it did not read fast enough.
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {

@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	fetchBytes    = 2 << 20 // read ahead from the disk, in bytes
-	uplinkBatch   = 1000    // messages in one batch to the hub: the most that JetStream takes
-	uplinkBytes   = 1 << 20 // in one batch to the hub, unless one message is larger
+	fetchBytes    = 2 << 20         // read ahead from the disk, in bytes
+	fetchCount    = 4 * uplinkBatch // and in messages: JetStream's client keeps room for as many, also while there are none
+	uplinkBatch   = 1000            // messages in one batch to the hub: the most that JetStream takes
+	uplinkBytes   = 1 << 20         // in one batch to the hub, unless one message is larger
 	answerTimeout = 5 * time.Second
 	freshness     = 10 * time.Second // an older answer is asked for again: the hub may have dropped all of a quiet device
 	slowest       = 16 << 10         // bytes per second of the slowest link on which a batch is waited for
@@ -89,7 +90,7 @@ func (f *forwarder) step(ctx context.Context) error {
 func (f *forwarder) fill(ctx context.Context) error {
 	for len(f.window) < uplinkBatch && f.size < uplinkBytes {
 		if f.fetch == nil {
-			b, err := f.outbox.queue.consumer.FetchBytes(fetchBytes, jetstream.FetchContext(ctx))
+			b, err := f.outbox.queue.consumer.Fetch(fetchCount, jetstream.FetchMaxBytes(fetchBytes), jetstream.FetchContext(ctx))
 			if err != nil {
 				return fmt.Errorf("read the outbox: %w", err)
 			}
