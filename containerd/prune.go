@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -33,6 +34,7 @@ func (r *Runtime) Prune(ctx context.Context, keep []schema.Image) error {
 		if needed[image.Name] || r.busy.isHeld(image.Name) {
 			continue
 		}
+		failpoint.Reach("containerd.pruning")
 		if err := r.client.ImageService().Delete(ctx, image.Name); err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("prune image %s: %w", image.Name, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
 	"golang.org/x/sync/semaphore"
@@ -59,12 +60,15 @@ func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.leased")
 	if err := r.fetch(leases.WithLease(ctx, lease.ID), image); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.fetched")
 	if err := r.makeReady(leases.WithLease(ctx, lease.ID), image); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.marked")
 	// The image record holds everything now. A lease that cannot be deleted
 	// holds no more than it should until Prune finds it.
 	_ = r.client.LeasesService().Delete(ctx, lease)

@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -115,9 +116,11 @@ func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
 	if u, err := r.user(ctx, wishes.User, chain); err == nil {
 		labels[labelImageUser] = formatUser(u)
 	}
+	failpoint.Reach("containerd.unsynced")
 	if err := r.sync(ctx); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.synced")
 	record.Labels = labels
 	if _, err := r.client.ImageService().Update(ctx, record, "labels"); err != nil {
 		return fmt.Errorf("mark it as ready: %w", err)

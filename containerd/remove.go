@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 )
 
 // foreignGrace is how long a container that is not ours has after SIGTERM.
@@ -45,9 +47,11 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.endTask(ctx, id, sig, grace); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.ended")
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("delete its container: %w", err)
 	}
+	failpoint.Reach("containerd.forgotten")
 	if container.SnapshotKey == "" {
 		return nil
 	}

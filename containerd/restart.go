@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -58,6 +59,7 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 	if err := r.note(ctx, update, labelRestarts, labelStarted, labelEnded); err != nil {
 		return fmt.Errorf("count it: %w", err)
 	}
+	failpoint.Reach("containerd.counted")
 	if err := r.refresh(ctx, container, rec); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
 )
@@ -91,6 +92,7 @@ func (r *Runtime) make(ctx context.Context, id string, module schema.Module, com
 			_ = r.remove(ctx, id)
 		}
 	}()
+	failpoint.Reach("containerd.recorded")
 	mounts, err := r.snapshots().Prepare(ctx, id, files.chain)
 	if errdefs.IsAlreadyExists(err) { // of a container that is half removed
 		if err = r.snapshots().Remove(ctx, id); err == nil {
@@ -100,6 +102,7 @@ func (r *Runtime) make(ctx context.Context, id string, module schema.Module, com
 	if err != nil {
 		return fmt.Errorf("make its root filesystem: %w", err)
 	}
+	failpoint.Reach("containerd.prepared")
 	return r.launch(ctx, id, rec, mounts)
 }
 

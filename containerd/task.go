@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -53,11 +54,13 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 	if err != nil {
 		return fmt.Errorf("make its process: %w", errgrpc.ToNative(err))
 	}
+	failpoint.Reach("containerd.created")
 	pid := int(created.Pid)
 	if err := r.connect(ctx, rec, pid); err != nil {
 		return err
 	}
 	r.made(id, pid)
+	failpoint.Reach("containerd.attached")
 	if _, err := r.client.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: id}); err != nil {
 		return fmt.Errorf("start its process: %w", errgrpc.ToNative(err))
 	}
@@ -94,6 +97,7 @@ func (r *Runtime) endTask(ctx context.Context, id string, sig syscall.Signal, gr
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.killed")
 	return r.deleteTask(ctx, id)
 }
 
@@ -115,6 +119,7 @@ func (r *Runtime) endProcess(ctx context.Context, p *task.Process, sig syscall.S
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	failpoint.Reach("containerd.signalled")
 	killed := r.kill(ctx, p.ID, syscall.SIGKILL)
 	if err := r.awaitEnd(ctx, p.ID, killTimeout); err != nil {
 		return fmt.Errorf("wait for its end: %w", errors.Join(err, killed))

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 )
 
 // Write replaces the file at path with data and this mode. When it returns nil,
@@ -20,6 +22,7 @@ func Write(path string, data []byte, mode fs.FileMode) error {
 	if err := Replace(path, data, mode, (*os.File).Sync); err != nil {
 		return err
 	}
+	failpoint.Reach("durable.renamed")
 	return SyncDir(filepath.Dir(path))
 }
 
@@ -38,6 +41,7 @@ func Replace(path string, data []byte, mode fs.FileMode, sync func(*os.File) err
 		err = sync(f)
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
+		failpoint.Reach("durable.written")
 		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/internal/durable"
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -90,6 +91,7 @@ func (j *journal) rewrite(records []byte) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Reach("twins.rewritten")
 	if err := os.Rename(temp, j.path); err != nil {
 		return errors.Join(err, file.Close())
 	}

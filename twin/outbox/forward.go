@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -272,6 +273,7 @@ func (f *forwarder) settle(ctx context.Context) error {
 	if n == 0 {
 		return nil
 	}
+	failpoint.Reach("outbox.acknowledged")
 	err := f.window[n-1].msg.Ack()
 	f.window = append([]waiting(nil), f.window[n:]...)
 	if err != nil {
