@@ -86,6 +86,12 @@ device: #device & {
 	// The hub admits the device once its key is here:
 	// identity: "U…" // what ` + "`tidemark enroll`" + ` prints on the device
 
-	// modules: hello: image: "registry.example.com/hello@sha256:…"
+	// What it runs. With a probe, hello counts as healthy once it answers, a commit
+	// is rolled back if it does not come to that, and hello is restarted when it
+	// answers no more. http is one of four ways to ask: see #Probe in the definitions.
+	// modules: hello: {
+	// 	image: "registry.example.com/hello@sha256:…"
+	// 	health: liveness: http: port: 8080
+	// }
 }
 `

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -45,6 +47,36 @@ func TestScaffoldIsAccepted(t *testing.T) {
 		if strings.Contains(string(content), "SITE") || strings.Contains(string(content), "MODULE") {
 			t.Errorf("%s has a placeholder left", name)
 		}
+	}
+}
+
+// What the scaffold shows in comments is accepted once somebody removes the //.
+func TestScaffoldExamplesAreAccepted(t *testing.T) {
+	files, err := schema.Scaffold{Site: "hannover", Device: "hannover01"}.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := fstest.MapFS{}
+	for name, content := range files {
+		lines := strings.Split(string(content), "\n")
+		within := false
+		for i, line := range lines {
+			code, comment := strings.CutPrefix(line, "\t// ")
+			within = comment && (within || strings.HasPrefix(code, "modules:"))
+			if within {
+				lines[i] = code
+			}
+		}
+		source := strings.ReplaceAll(strings.Join(lines, "\n"), "sha256:…", "sha256:"+strings.Repeat("1", 64))
+		tree[name] = &fstest.MapFile{Data: []byte(source)}
+	}
+	desired, err := schema.Load(context.Background(), tree, "hannover01")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hello, ok := desired.Module("hello")
+	if !ok || hello.Health.Liveness == nil || hello.Restart.Max != schema.Duration(time.Minute) {
+		t.Errorf("the examples were not all taken: %+v", desired)
 	}
 }
 

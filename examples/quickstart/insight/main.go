@@ -1,5 +1,6 @@
 // Insight is a sample module that uses a stock NATS client only. It says who it
-// is, and reports what happens when it reaches for the twin of another module.
+// is, reports what happens when it reaches for the twin of another module, and
+// answers that it is well.
 package main
 
 import (
@@ -59,6 +60,11 @@ func main() {
 		log.Fatal(err)
 	}
 	log.Printf("reported: %s", answer.Data)
+
+	// The device's agent asks this method, as the definition says, whether insight works.
+	if _, err := nc.Subscribe(scope+".rpc.health", func(question *nats.Msg) { _ = question.Respond(nil) }); err != nil {
+		log.Fatal(err)
+	}
 
 	done := make(chan os.Signal, 1)
 	signal.Notify(done, syscall.SIGTERM)
