@@ -55,6 +55,7 @@ func (j *journal) append(records []byte) error {
 	}
 	_, err := j.file.WriteAt(records, j.end)
 	if err == nil {
+		failpoint.Reach("twins.written")
 		if err = unix.Fdatasync(int(j.file.Fd())); err != nil {
 			// The kernel may have dropped what it could not write, and says so once.
 			j.broken = fmt.Errorf("sync %s: %w", j.path, err)

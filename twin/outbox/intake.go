@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -150,6 +151,7 @@ func (in *intake) storeEach(ctx context.Context, records, senders []*nats.Msg) {
 		}
 		select {
 		case ack := <-f.Ok():
+			failpoint.Reach("outbox.stored")
 			in.outbox.state.tookIn(ack.Sequence, 1)
 			in.answer(senders[i], stamped{Seq: ack.Sequence})
 		case err := <-f.Err():
