@@ -82,7 +82,6 @@ func NewDevice(t testing.TB, options Options) *Device {
 	d := &Device{Name: "edge01", Dir: dir, World: options.World, t: t, options: options,
 		namespace: fmt.Sprintf("fault-%d-%08x", os.Getpid(), rand.Uint32()),
 		runc:      harness.Tool(t, "runc"), agent: Agent(t), pids: map[Part]int{}, commits: map[string]commit{}}
-	t.Cleanup(d.cleanUp)
 	d.containerd = harness.Tool(t, "containerd-"+options.Containerd)
 	if options.Clock && options.Containerd == "2" {
 		d.containerd = clockedContainerd(t)
@@ -92,6 +91,7 @@ func NewDevice(t testing.TB, options Options) *Device {
 		d.Disk = NewDisk(t, options.FS, options.SizeMB)
 		disk = d.Disk.Dir
 	}
+	t.Cleanup(d.cleanUp) // before the disk's
 	d.StateDir, d.Root = filepath.Join(disk, "tidemark"), filepath.Join(disk, "containerd")
 	d.RunDir, d.Address = filepath.Join(dir, "run", "tidemark"), filepath.Join(dir, "run", "c.sock")
 	d.Controller = newController(t, filepath.Join(dir, "failpoints"))

@@ -1,6 +1,7 @@
 package fault
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -21,39 +22,45 @@ func isShim(p process) bool { return strings.Contains(p.command, "containerd-shi
 
 func isModule(p process) bool { return strings.HasPrefix(p.command, "/main") }
 
-// processes are those of the machine that match, zombies left out.
+// processes are those that descend from the machine's first and match. What has
+// ended and is not reaped is left out.
 func (d *Device) processes(match func(process) bool) []process {
-	inside, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", d.Machine.PID))
-	if err != nil {
-		return nil
-	}
-	var found []process
+	children := map[int][]int{}
 	entries, _ := os.ReadDir("/proc")
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		dir := filepath.Join("/proc", e.Name())
-		if ns, err := os.Readlink(dir + "/ns/pid"); err != nil || ns != inside {
-			continue
+		stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		// The second field, in parentheses, may hold anything.
+		if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 1 {
+			parent, _ := strconv.Atoi(f[1])
+			children[parent] = append(children[parent], pid)
 		}
-		command, _ := os.ReadFile(dir + "/cmdline")
-		if len(command) == 0 {
-			continue
-		}
-		p := process{pid: pid, command: strings.TrimSpace(strings.ReplaceAll(string(command), "\x00", " "))}
-		groups, _ := os.ReadFile(dir + "/cgroup")
-		for line := range strings.Lines(string(groups)) {
-			if path := line[strings.LastIndexByte(line, ':')+1:]; strings.Contains(path, d.namespace) {
-				p.cgroup = strings.TrimSpace(path)
-			}
-		}
-		if match(p) {
+	}
+	var found []process
+	for next := children[d.Machine.PID]; len(next) > 0; next = next[1:] {
+		next = append(next, children[next[0]]...)
+		if p, ok := d.process(next[0]); ok && match(p) {
 			found = append(found, p)
 		}
 	}
 	return found
+}
+
+// process looks at one; it may have ended.
+func (d *Device) process(pid int) (process, bool) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	command, _ := os.ReadFile(dir + "/cmdline")
+	p := process{pid: pid, command: strings.TrimSpace(strings.ReplaceAll(string(command), "\x00", " "))}
+	groups, _ := os.ReadFile(dir + "/cgroup")
+	for line := range strings.Lines(string(groups)) {
+		if path := line[strings.LastIndexByte(line, ':')+1:]; strings.Contains(path, d.namespace) {
+			p.cgroup = strings.TrimSpace(path)
+		}
+	}
+	return p, len(command) > 0
 }
 
 // cgroups are the directories of the device's cgroups, deepest first.
