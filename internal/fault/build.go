@@ -87,8 +87,8 @@ func clockOverlay(t testing.TB) string {
 		t.Fatal(err)
 	}
 	replace := map[string]string{
-		filepath.Join(source, "time.go"):       write(t, filepath.Join(dir, "time.go"), []byte(changed)),
-		filepath.Join(source, "testoffset.go"): write(t, filepath.Join(dir, "testoffset.go"), added),
+		filepath.Join(source, "time.go"):       write(t, filepath.Join(dir, "time.go.txt"), []byte(changed)),
+		filepath.Join(source, "testoffset.go"): write(t, filepath.Join(dir, "testoffset.go.txt"), added),
 	}
 	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
