@@ -4,132 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"syscall"
-	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
 )
 
-// candidate is the newest acceptable commit, while it is made the next target
-// and until a newer one comes.
-type candidate struct {
-	revision schema.Revision
-	drop     context.CancelFunc
-	again    *kick // try again now
-}
-
-// deployment fetches, for as long as ctx lasts, and stages each newer commit
-// beside it.
-func (r *Reconciler) deployment(ctx context.Context) {
-	current := candidate{drop: func() {}, again: &kick{}}
-	defer func() { current.drop() }()
-	for tries := 0; ctx.Err() == nil; {
-		revision, tree, err := r.Source.Fetch(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		r.fetched(revision, err)
-		if err == nil && revision.Commit != current.revision.Commit {
-			current.drop()
-			current = r.consider(ctx, revision, tree)
-		}
-		wait := jitter(r.Poll)
-		if err == nil || final(err) {
-			tries = 0
-		} else {
-			wait = min(wait, retryAfter(tries))
-			tries++
-		}
-		if pause(ctx, wait, &r.moved) {
-			current.again.now()
-		}
-	}
-}
-
-// fetched takes down what came of a fetch.
-func (r *Reconciler) fetched(revision schema.Revision, err error) {
-	refused, isRefused := errors.AsType[*schema.RefusedError](err)
-	switch {
-	case isRefused:
-		r.note(troubleSource, nil)
-		r.refuse(refused)
-	case err != nil:
-		r.note(troubleSource, fmt.Errorf("fetch: %w", err))
-	default:
-		r.note(troubleSource, nil)
-	}
-	r.change(func() {
-		if r.progress == schema.PhaseFetching {
-			r.progress = ""
-		}
-		if err == nil && revision.Commit == r.state.Target.Revision.Commit {
-			r.refused = nil
-		}
-	})
-}
-
-// consider begins to stage a commit that is not the one before, unless it runs
-// already or is known as bad.
-func (r *Reconciler) consider(ctx context.Context, revision schema.Revision, tree fs.FS) candidate {
-	ctx, drop := context.WithCancel(ctx)
-	c := candidate{revision, drop, &kick{}}
-	var runs, isBad bool
-	r.change(func() {
-		var bad schema.Refusal
-		runs = revision.Commit == r.state.Target.Revision.Commit
-		if bad, isBad = r.state.bad(revision.Commit); isBad {
-			r.refused = &bad
-		}
-		r.next, r.staging, r.progress = nil, nil, ""
-	})
-	r.note(troubleStaging, nil)
-	if !runs && !isBad {
-		r.Log.Info("new revision", "revision", revision.Short(), "subject", revision.Subject, "author", revision.Author, "signer", revision.Signer)
-		r.work.Go(func() { r.deploy(ctx, c, tree) })
-	}
-	return c
-}
-
 // deploy stages the candidate, as often as it takes, until it is staged, refused
-// or dropped.
-func (r *Reconciler) deploy(ctx context.Context, c candidate, tree fs.FS) {
+// for good or dropped.
+func (r *Reconciler) deploy(ctx context.Context, c candidate) {
 	for tries := 0; ctx.Err() == nil; tries++ {
-		err := r.stage(ctx, c.revision, tree)
+		err := r.stage(ctx, c.aim)
 		if ctx.Err() != nil {
 			return
 		}
-		if refused, ok := errors.AsType[*schema.RefusedError](err); ok {
+		refused, isRefused := errors.AsType[*schema.RefusedError](err)
+		switch {
+		case err == nil:
 			r.note(troubleStaging, nil)
+			return
+		case isRefused:
+			r.note(troubleStaging, nil)
+			r.rest(ctx, refused.Phase)
 			r.refuse(refused)
-			r.advance(ctx, "", nil)
-			if refused.Phase == schema.PhaseVerifying {
-				// The signature may come after the commit: pipelines do both.
-				pause(ctx, retryAfter(tries), c.again)
-				continue
+			if refused.Phase == schema.PhaseRendering {
+				return // it says the same each time
 			}
-			return
+		default:
+			r.note(troubleStaging, fmt.Errorf("stage revision %s: %w", c.revision.Short(), err))
 		}
-		if err != nil {
-			err = fmt.Errorf("stage revision %s: %w", c.revision.Short(), err)
-		}
-		r.note(troubleStaging, err)
-		if err == nil {
-			return
-		}
-		pause(ctx, retryAfter(tries), c.again)
+		// A signature may come after the commit, as pipelines do both; room may be
+		// made; a network may come back.
+		pause(ctx, Backoff(schema.Restart{}, tries), c.again)
 	}
 }
 
 // stage is deployment's part of the package comment, from step 2 on, a statement
 // for each line.
-func (r *Reconciler) stage(ctx context.Context, revision schema.Revision, tree fs.FS) error {
-	desired, err := r.render(ctx, revision, tree)
+func (r *Reconciler) stage(ctx context.Context, a aim) error {
+	desired, err := r.render(ctx, a)
 	if err != nil {
 		return err
 	}
 	if err := r.verifyAll(ctx, desired); err != nil {
+		return err
+	}
+	r.advance(ctx, schema.PhaseStaging, imagesOf(desired))
+	if err := r.room(ctx, desired); err != nil {
 		return err
 	}
 	if err := r.pullAll(ctx, desired); err != nil {
@@ -139,19 +60,27 @@ func (r *Reconciler) stage(ctx context.Context, revision schema.Revision, tree f
 	return nil
 }
 
-func (r *Reconciler) render(ctx context.Context, revision schema.Revision, tree fs.FS) (schema.Desired, error) {
+func (r *Reconciler) render(ctx context.Context, a aim) (schema.Desired, error) {
 	r.advance(ctx, schema.PhaseRendering, nil)
-	desired, err := r.Renderer.Render(ctx, tree, r.Device)
+	desired, err := schema.Desired{}, error(nil)
+	if a.kept != nil {
+		desired = *a.kept
+	} else {
+		desired, err = r.Renderer.Render(ctx, a.tree, r.Device)
+	}
 	if err == nil && desired.Device != r.Device {
 		err = fmt.Errorf("the definition is for device %q, this is %q", desired.Device, r.Device)
 	}
 	if _, system := errors.AsType[syscall.Errno](err); system {
 		return schema.Desired{}, fmt.Errorf("render: %w", err)
 	}
-	if err != nil {
-		return schema.Desired{}, &schema.RefusedError{Revision: revision, Phase: schema.PhaseRendering, Err: err}
+	if err == nil && r.Permits != nil {
+		err = r.Permits(desired)
 	}
-	desired.Revision = revision
+	if err != nil {
+		return schema.Desired{}, &schema.RefusedError{Revision: a.revision, Phase: schema.PhaseRendering, Err: err}
+	}
+	desired.Revision = a.revision
 	return desired, nil
 }
 
@@ -167,9 +96,10 @@ func (r *Reconciler) verifyAll(ctx context.Context, desired schema.Desired) erro
 }
 
 func (r *Reconciler) pullAll(ctx context.Context, desired schema.Desired) error {
-	r.advance(ctx, schema.PhaseStaging, imagesOf(desired))
-	return each(ctx, imagesOf(desired), func(ctx context.Context, image schema.Image) error {
-		return inModule(desired, image, r.pull(ctx, image))
+	return r.fitting(ctx, desired, func() error {
+		return each(ctx, imagesOf(desired), func(ctx context.Context, image schema.Image) error {
+			return inModule(desired, image, r.pull(ctx, image))
+		})
 	})
 }
 
@@ -193,25 +123,17 @@ func (r *Reconciler) advance(ctx context.Context, phase string, images []schema.
 	})
 }
 
-// refuse takes down that a commit is not run, and why.
-func (r *Reconciler) refuse(e *schema.RefusedError) {
-	why := schema.Refusal{Revision: e.Revision, Phase: e.Phase, Module: e.Module, Reason: e.Err.Error(), At: time.Now().UTC()}
-	again := false
+// rest shows that deployment waits. What a candidate that found no room has on
+// the disk stays there: it is tried again.
+func (r *Reconciler) rest(ctx context.Context, phase string) {
 	r.change(func() {
-		again = r.refused != nil && r.refused.Revision.Commit == why.Revision.Commit && r.refused.Reason == why.Reason
-		if !again {
-			r.refused = &why
+		if ctx.Err() != nil {
+			return
+		}
+		if r.progress = ""; phase != schema.PhaseStaging {
+			r.staging = nil
 		}
 	})
-	if !again {
-		r.Log.Warn("refuse", "revision", why.Revision.Short(), "phase", why.Phase, "module", why.Module, "reason", why.Reason)
-	}
-}
-
-// final reports whether trying the same commit again gives the same answer.
-func final(err error) bool {
-	_, refused := errors.AsType[*schema.RefusedError](err)
-	return refused
 }
 
 // inModule says which module needs the image.
@@ -219,10 +141,13 @@ func inModule(desired schema.Desired, image schema.Image, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("module %s: %w", userOf(desired, image), err)
+	if user := userOf(desired, image); user != "" {
+		return fmt.Errorf("module %s: %w", user, err)
+	}
+	return fmt.Errorf("keep: %w", err)
 }
 
-// userOf is the first module that runs from the image.
+// userOf is the first module that runs from the image; none when it is only kept.
 func userOf(desired schema.Desired, image schema.Image) string {
 	for _, m := range desired.Modules {
 		if m.Image == image && m.Status != schema.StatusStopped {

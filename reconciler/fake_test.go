@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,8 +25,10 @@ type machine struct {
 	mu         sync.Mutex
 	containers map[string]*schema.Container
 	disk       map[schema.Image]bool
+	capacity   int      // images that fit on the disk; 0 is no bound
 	journal    []string // what was done, in order
 	pids       int
+	prunes     int                              // that deleted what they could
 	twins      bool                             // two containers of any module may run at a time
 	beside     map[string]bool                  // modules that were started to run beside their other container
 	untouched  bool                             // nothing may be touched
@@ -87,6 +90,27 @@ func (m *machine) Observe(ctx context.Context) (schema.Observed, error) {
 	return observed, nil
 }
 
+func (m *machine) Room(ctx context.Context, proofs []signing.Verified) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.begin(ctx, "room"); err != nil {
+		return err
+	}
+	missing := 0
+	for _, proof := range proofs {
+		if proof.Image() == "" {
+			m.t.Error("asked for room with no proof")
+		}
+		if !m.disk[proof.Image()] {
+			missing++
+		}
+	}
+	if free := m.capacity - len(m.disk); m.capacity > 0 && missing > free {
+		return &schema.NoRoomError{Path: "/disk", Download: int64(missing) << 20, Free: int64(free) << 20}
+	}
+	return nil
+}
+
 func (m *machine) Pull(ctx context.Context, proof signing.Verified) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,6 +134,9 @@ func (m *machine) Pull(ctx context.Context, proof signing.Verified) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+	}
+	if m.capacity > 0 && len(m.disk) >= m.capacity {
+		return fmt.Errorf("write layer: %w", syscall.ENOSPC)
 	}
 	m.log("pull", name(proof.Image()))
 	m.disk[proof.Image()] = true
@@ -242,6 +269,7 @@ func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
 		return err
 	}
 	maps.DeleteFunc(m.disk, func(image schema.Image, _ bool) bool { return !slices.Contains(keep, image) })
+	m.prunes++
 	return nil
 }
 

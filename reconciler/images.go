@@ -124,17 +124,25 @@ func each(ctx context.Context, images []schema.Image, do func(context.Context, s
 	return cmp.Or(errs...)
 }
 
-// imagesOf are the images of those modules that shall run, without repetition,
-// in the order of the definitions.
+// imagesOf are the images that definitions need on the disk, without repetition
+// and in their order: those of modules that shall run, and those to keep.
 func imagesOf(definitions ...schema.Desired) []schema.Image {
 	seen := map[schema.Image]bool{}
 	var images []schema.Image
+	add := func(image schema.Image) {
+		if !seen[image] {
+			seen[image] = true
+			images = append(images, image)
+		}
+	}
 	for _, d := range definitions {
 		for _, m := range d.Modules {
-			if m.Status != schema.StatusStopped && !seen[m.Image] {
-				seen[m.Image] = true
-				images = append(images, m.Image)
+			if m.Status != schema.StatusStopped {
+				add(m.Image)
 			}
+		}
+		for _, image := range d.Keep {
+			add(image)
 		}
 	}
 	return images

@@ -47,8 +47,12 @@ func (r *Reconciler) stock(ctx context.Context) error {
 		}
 		return r.pull(ctx, image)
 	})
-	if within.Err() == nil {
-		r.note(troubleImages, err)
+	if within.Err() != nil {
+		return err
+	}
+	r.note(troubleImages, err)
+	if isFull(err) {
+		return errors.Join(err, r.sweep(ctx))
 	}
 	return err
 }
@@ -64,11 +68,7 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	defer r.pruning.Unlock()
 	r.mu.Lock()
 	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted()
-	keep := imagesOf(r.state.Target, r.state.LastGood)
-	keep = append(keep, r.staging...)
-	if r.next != nil {
-		keep = append(keep, imagesOf(*r.next)...)
-	}
+	keep := r.needed()
 	if !idle {
 		maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(keep, image) })
 	}
@@ -76,8 +76,7 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	if idle {
 		return nil
 	}
-	slices.Sort(keep)
-	err := r.Store.Prune(ctx, slices.Compact(keep))
+	err := r.Store.Prune(ctx, keep)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -85,5 +84,6 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	r.mu.Lock()
 	r.pruned = err == nil
 	r.mu.Unlock()
+	r.hurry() // what found no room may find it now
 	return err
 }

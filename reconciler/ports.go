@@ -15,6 +15,10 @@ type Source interface {
 	// was looked at and not accepted. The tree stays readable while later
 	// commits are fetched.
 	Fetch(ctx context.Context) (schema.Revision, fs.FS, error)
+	// Accepted returns what Fetch returned last without an error, also before the
+	// agent was started, and asks nobody. An error says that there is no such commit
+	// on the disk.
+	Accepted() (schema.Revision, fs.FS, error)
 }
 
 // Renderer turns a commit's tree into what one device shall run. The tree is

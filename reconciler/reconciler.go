@@ -45,13 +45,15 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/reconciler/history"
 	"github.com/tidemark-edge/tidemark/schema"
-	"github.com/tidemark-edge/tidemark/signing"
 )
 
 // Defaults.
@@ -73,27 +75,38 @@ type Reconciler struct {
 	Renderer Renderer
 	Verifier Verifier
 	Runtime  Runtime
-	Store    interface { // a Store, once every one of them can tell what fits
-		Pull(ctx context.Context, image signing.Verified) error
-		Prune(ctx context.Context, keep []schema.Image) error
-	}
+	Store    Store
 	Reporter Reporter
 	Prober   Prober // asks the modules that have probes
 	Output   Output // what modules printed, for refusals and the report
 
-	look    kick // supervision: observe again
-	moved   kick // deployment: fetch now
-	restock kick // keeping: an image is missing, or no longer needed
-	changed kick // reporting: something that the report shows has changed
+	// Permits says what the device's owner does not allow, whatever was reviewed;
+	// nil permits everything. It refuses a revision before what runs is touched.
+	Permits func(schema.Desired) error
+
+	look    kick        // supervision: observe again
+	moved   kick        // fetching: look now
+	aimed   kick        // deployment: see what to stage
+	restock kick        // keeping: an image is missing, or no longer needed
+	changed kick        // reporting: something that the report shows has changed
+	eager   atomic.Bool // deployment: try again at once what waits to be
 	news    news
+
+	events    *history.Log       // what happened to revisions
+	revisions *history.Revisions // definitions to return to
 
 	work    sync.WaitGroup // everything that Run started
 	pruning sync.RWMutex   // held for reading while verifying and pulling, for writing while pruning
 
+	deciding sync.Mutex // held from reading the state until its successor is on the disk; before mu
+
 	mu       sync.Mutex      // guards what follows
-	state    state           // written by supervision only
+	state    state           // changed under deciding too
 	unsaved  bool            // a decision of supervision is not on the disk yet
 	previous schema.Desired  // the target before, to explain what is replaced
+	newest   commit          // acceptable; the zero commit until there was one
+	attempt  int             // how often a person had something tried again
+	setback  string          // the newest commit, when it was refused since it came
 	next     *schema.Desired // staged, for supervision to take over
 	staging  []schema.Image  // of the candidate
 	shelf    shelf           // what is known of images
@@ -110,7 +123,8 @@ type Reconciler struct {
 	plan     Plan             // of the latest pass
 	verdict  Verdict          // of the latest pass
 	progress string           // phase of the deployment under way; empty when there is none
-	refused  *schema.Refusal  // the newest commit, when it is not what runs
+	refused  *schema.Refusal  // the newest acceptable commit, when it is not what runs
+	rejected *schema.Refusal  // the newest commit, when it is not acceptable
 	trouble  map[string]error // what keeps the device from its work now, by topic
 	phase    string           // as last logged
 }
@@ -123,6 +137,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	}
 	r.load()
 	r.work.Go(func() { r.supervision(ctx) })
+	r.work.Go(func() { r.fetching(ctx) })
 	r.work.Go(func() { r.deployment(ctx) })
 	r.work.Go(func() { r.keeping(ctx) })
 	r.work.Go(func() { r.reporting(ctx) })
@@ -137,7 +152,17 @@ func (r *Reconciler) Kick() { r.look.now() }
 // Moved asks deployment to fetch now, and to try again at once what it waits to
 // try again: the fleet repository moved, or the link is back. Kicks collapse;
 // any goroutine may call it at any time.
-func (r *Reconciler) Moved() { r.moved.now(); r.restock.now() }
+func (r *Reconciler) Moved() {
+	r.moved.now()
+	r.restock.now()
+	r.hurry()
+}
+
+// hurry has deployment try again at once what it waits to try again.
+func (r *Reconciler) hurry() {
+	r.eager.Store(true)
+	r.aimed.now()
+}
 
 // Preview is what would be done now if desired were the target. It touches
 // nothing.
@@ -161,8 +186,18 @@ func (r *Reconciler) load() {
 		r.Poll = DefaultPoll
 	}
 	state, err := loadState(r.StateDir)
+	events, eventsErr := history.Open(r.StateDir)
+	revisions, revisionsErr := history.OpenRevisions(r.StateDir)
+	if good := revisions.List(); err != nil && len(good) > 0 {
+		if newest, loadErr := revisions.Load(good[0].Commit); loadErr == nil {
+			state = rebuild(newest, events.Events())
+			err = fmt.Errorf("%w; the newest good revision, %s, runs in its place", err, good[0].Short())
+		}
+	}
+	r.deciding.Lock()
 	r.mu.Lock()
 	r.state, r.refused = state, state.Refused
+	r.events, r.revisions = events, revisions
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
 	r.trouble, r.leave = map[string]error{}, func() {}
 	r.settled = !state.Trial // until the first pass knows
@@ -170,5 +205,10 @@ func (r *Reconciler) load() {
 		r.progress = schema.PhaseFetching
 	}
 	r.mu.Unlock()
-	r.note("state", err)
+	r.deciding.Unlock()
+	r.note(troubleState, err)
+	r.note(troubleHistory, errors.Join(eventsErr, revisionsErr))
+	if eventsErr == nil && revisionsErr == nil {
+		r.preserve() // also what became good just before the agent ended
+	}
 }

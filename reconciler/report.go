@@ -29,7 +29,11 @@ func (r *Reconciler) Report() schema.Report {
 		Revision:          r.state.Target.Revision,
 		LastGood:          r.state.LastGood.Revision,
 		LastDesiredStatus: r.status(),
-		Refused:           r.refused,
+		Refused:           r.shown(),
+		Order:             r.state.Order,
+	}
+	if newest := r.newest.revision; newest.Commit != r.state.Target.Revision.Commit {
+		report.Newest = newest
 	}
 	if len(r.state.Target.Modules) > 0 {
 		report.Modules = r.modules()
@@ -69,12 +73,8 @@ func (r *Reconciler) reporting(ctx context.Context) {
 // status is the outcome of the newest definition that the device saw, in the
 // order of what a person must know first. The caller holds r.mu.
 func (r *Reconciler) status() schema.Status {
-	if r.refused != nil {
-		code := schema.CodeBadConfig
-		if r.refused.Phase == schema.PhaseGating {
-			code = schema.CodeFailed
-		}
-		return schema.Status{Code: code, Description: r.refused.Reason}
+	if refused := r.shown(); refused != nil {
+		return schema.Status{Code: codeOf(*refused), Description: refused.Reason}
 	}
 	if r.state.Trial && r.verdict.State == Failed {
 		return schema.Status{Code: schema.CodeFailed, Description: r.verdict.Worst().String()}
@@ -100,6 +100,17 @@ func (r *Reconciler) status() schema.Status {
 		return schema.Status{Code: schema.CodeEmpty, Description: "no revision was accepted yet"}
 	}
 	return schema.Status{Code: schema.CodeOK}
+}
+
+// codeOf is how grave a refusal is: whether the definition is at fault or what
+// came of it.
+func codeOf(why schema.Refusal) int {
+	switch why.Phase {
+	case schema.PhaseFetching, schema.PhaseRendering, schema.PhaseVerifying:
+		return schema.CodeBadConfig
+	default:
+		return schema.CodeFailed
+	}
 }
 
 // modules is the state of each declared module. The caller holds r.mu.

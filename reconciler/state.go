@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -24,13 +23,21 @@ type state struct {
 	Trial    bool             `json:"trial"`             // Target has not passed its gate yet
 	LastGood schema.Desired   `json:"lastGood"`          // newest definition that passed its gate; no revision: none did
 	Refused  *schema.Refusal  `json:"refused,omitempty"` // the revision that the device returned from, until a newer one is taken over
-	Bad      []schema.Refusal `json:"bad,omitempty"`     // revisions that failed their trial and are not tried again, oldest first
+	Bad      []schema.Refusal `json:"bad,omitempty"`     // revisions that failed their trial, or that a person left, and are not tried again, oldest first
+	Order    *schema.Order    `json:"order,omitempty"`   // what keeps the device from following Git
+	Return   *comeback        `json:"return,omitempty"`  // an earlier revision that a person wants back, until it is the target
+}
+
+// comeback is a return that a person ordered.
+type comeback struct {
+	Definition schema.Desired `json:"definition"` // of the earlier revision
+	Left       schema.Refusal `json:"left"`       // the revision that is left, and why
 }
 
 const (
 	stateFile    = "state.json"
 	stateVersion = 1
-	maxState     = 32 << 20 // bytes; two definitions of 200 modules, each with the largest twin, are a third of it
+	maxState     = 32 << 20 // bytes; three definitions of 200 modules, each with the largest twin, are half of it
 	maxBad       = 32       // entries of state.Bad
 )
 
@@ -41,43 +48,10 @@ type envelope struct {
 	State   json.RawMessage `json:"state"`
 }
 
-// accepted reports whether the device has ever accepted a revision.
-func (s state) accepted() bool { return !s.Target.Revision.IsZero() }
-
-// bad returns the reason why a commit is not tried again.
-func (s state) bad(commit string) (schema.Refusal, bool) {
-	for _, b := range s.Bad {
-		if b.Revision.Commit == commit {
-			return b, true
-		}
-	}
-	return schema.Refusal{}, false
-}
-
-// takeOver makes desired the target, on trial.
-func (s state) takeOver(desired schema.Desired) state {
-	s.Target, s.Trial, s.Refused = desired, true, nil
-	return s
-}
-
-// keep makes the target last-good.
-func (s state) keep() state {
-	s.LastGood, s.Trial = s.Target, false
-	return s
-}
-
-// rollBack makes last-good the target and remembers why.
-func (s state) rollBack(why schema.Refusal) state {
-	s.Target, s.Trial, s.Refused = s.LastGood, false, &why
-	s.Bad = append(slices.Clone(s.Bad), why)
-	s.Bad = s.Bad[max(0, len(s.Bad)-maxBad):]
-	return s
-}
-
 // loadState reads the state below dir. Where there is none, it is the zero
 // state. A broken file is set aside and named by the error, and the state is
-// zero: what ran before is unknown, so nothing is touched until a revision is
-// accepted.
+// zero: what ran before is unknown, and with no good revision to rebuild it from
+// nothing is touched until one is accepted.
 func loadState(dir string) (state, error) {
 	path := filepath.Join(dir, stateFile)
 	b, err := durable.Read(path, maxState)
@@ -95,8 +69,7 @@ func loadState(dir string) (state, error) {
 	if asideErr != nil {
 		return state{}, fmt.Errorf("read state %s: %w; set it aside: %w", path, err, asideErr)
 	}
-	return state{}, fmt.Errorf("read state %s: %w; it is set aside as %s, and nothing is touched before a revision is accepted",
-		path, err, filepath.Base(aside))
+	return state{}, fmt.Errorf("read state %s: %w; it is set aside as %s", path, err, filepath.Base(aside))
 }
 
 // decodeState reads what encodeState wrote, and nothing else.
@@ -112,10 +85,14 @@ func decodeState(b []byte) (state, error) {
 		return state{}, errors.New("checksum does not match")
 	}
 	var s state
-	if err := exactly(e.State, &s); err != nil {
+	err := exactly(e.State, &s)
+	if err != nil {
 		return state{}, err
 	}
-	return s, errors.Join(check(s.Target), check(s.LastGood))
+	if s.Return != nil {
+		err = check(s.Return.Definition)
+	}
+	return s, errors.Join(check(s.Target), check(s.LastGood), err)
 }
 
 // exactly reads one JSON value. Fields that a newer agent wrote are passed over:
@@ -140,6 +117,11 @@ func check(d schema.Desired) error {
 		}
 		if _, err := schema.ParseImage(string(m.Image)); err != nil {
 			return fmt.Errorf("module %s: %w", m.Name, err)
+		}
+	}
+	for _, image := range d.Keep {
+		if _, err := schema.ParseImage(string(image)); err != nil {
+			return fmt.Errorf("keep: %w", err)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/reconciler"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
 )
@@ -343,20 +344,48 @@ func TestAnErrorThatLastsIsLoggedOnce(t *testing.T) {
 	})
 }
 
-func TestABrokenStateIsSetAsideAndNothingTouched(t *testing.T) {
+func TestABrokenStateIsRebuiltFromTheHistory(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor"))
+		w.machine.lives["sensor"] = life{time.Second, 3}
+		bad := w.push(module("sensor", env("2")))
+		after(2 * time.Second)
+		w.machine.set(func() { clear(w.machine.lives) })
+		after(time.Minute)
+		w.phase(schema.PhaseRolledBack)
+		_, err := w.Suspend(reconciler.Request{By: "anna", Reason: "fair"})
+		must(t, err)
+		w.machine.done()
+		w.stop()
+		flip(t, filepath.Join(w.StateDir, "state.json"))
+		w.repo.set(func() { w.repo.err = errOffline })
+		w.start()
+		after(time.Hour)
+		w.did() // it runs as before
+		report := w.Report()
+		if report.Revision.Commit != good || report.Phase != schema.PhaseSuspended || report.Order.By != "anna" || report.Refused.Revision.Commit != bad {
+			t.Errorf("reported %+v", report)
+		}
+		if s := w.Report().LastDesiredStatus; s.Code != schema.CodeFailed {
+			t.Errorf("status is %+v", s)
+		}
+		if aside, _ := filepath.Glob(filepath.Join(w.StateDir, "state.json.broken-*")); len(aside) != 1 {
+			t.Errorf("set aside: %v", aside)
+		}
+		if !strings.Contains(w.lines.String(), "the newest good revision, "+good[:12]+", runs in its place") {
+			t.Error("the log does not say so")
+		}
+	})
+}
+
+func TestABrokenStateWithNoHistoryIsSetAsideAndNothingTouched(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"))
 		w.stop()
 		path := filepath.Join(w.StateDir, "state.json")
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		b[len(b)/2] ^= 1
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		w.repo.set(func() { w.repo.err = errOffline })
+		flip(t, path)
+		must(t, os.RemoveAll(filepath.Join(w.StateDir, "revisions")))
+		w.repo.set(func() { w.repo.err, w.repo.took = errOffline, "" })
 		w.machine.set(func() { w.machine.untouched = true })
 		w.start()
 		after(time.Hour)
@@ -371,4 +400,13 @@ func TestABrokenStateIsSetAsideAndNothingTouched(t *testing.T) {
 		w.settle(module("sensor")) // adopted, not restarted
 		w.did()
 	})
+}
+
+// flip turns one bit of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	b[len(b)/2] ^= 1
+	must(t, os.WriteFile(path, b, 0o600))
 }

@@ -2,36 +2,52 @@ package reconciler
 
 import (
 	"slices"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// Only supervision writes the target, so it reads it without the lock.
+// Only supervision writes the target, whether it is on trial, and last-good, so
+// it reads them without the lock. Orders of people change the rest of the state
+// beside it: all of it changes under r.deciding.
 
 // takeOver makes the revision that deployment has staged the target, once that
 // is on the disk. It reports whether there is a target.
 func (r *Reconciler) takeOver() bool {
 	r.mu.Lock()
-	next := r.next
+	next, unsaved := r.next, r.unsaved
 	r.mu.Unlock()
-	if r.unsaved {
-		r.decide(r.state)
+	if unsaved {
+		r.decide(func(s state) state { return s })
 	}
-	if next == nil {
-		return r.state.accepted()
+	if next != nil && r.adopt(*next) {
+		r.Log.Info("take over", "revision", next.Revision.Short(), "subject", next.Revision.Subject, "signer", next.Revision.Signer)
+		r.record(schema.Event{At: time.Now().UTC(), Kind: schema.EventTakenOver, Revision: next.Revision})
+		r.change(func() {
+			if r.next == next { // else a newer candidate has begun
+				r.next, r.staging, r.progress = nil, nil, ""
+			}
+		})
+		r.aimed.now()
 	}
-	state := r.state.takeOver(*next)
-	if err := state.save(r.StateDir); err != nil {
+	return r.state.accepted()
+}
+
+// adopt makes next the target, unless an order that came meanwhile is against
+// it.
+func (r *Reconciler) adopt(next schema.Desired) bool {
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	commit := next.Revision.Commit
+	if !r.state.follows(commit) && !r.state.returns(commit) {
+		return false
+	}
+	s := r.state.takeOver(next)
+	if err := s.save(r.StateDir); err != nil {
 		r.note(troubleState, err) // rather go on with the old target than run what a power cut would forget
-		return r.state.accepted()
+		return false
 	}
-	r.Log.Info("take over", "revision", next.Revision.Short(), "subject", next.Revision.Subject, "signer", next.Revision.Signer)
-	r.adopt(state, nil)
-	r.change(func() {
-		if r.next == next { // else a newer candidate has begun
-			r.next, r.staging, r.progress = nil, nil, ""
-		}
-	})
+	r.become(s, nil)
 	return true
 }
 
@@ -52,24 +68,34 @@ func (r *Reconciler) judge(v view) {
 		// What was never told to its modules has not proven anything.
 	case verdict.State == Healthy:
 		r.Log.Info("keep as last-good", "revision", commit)
-		r.decide(r.state.keep())
+		r.decide(state.keep)
+		r.record(schema.Event{At: v.at.UTC(), Kind: schema.EventHealthy, Revision: r.state.Target.Revision})
+		r.preserve()
 	case verdict.State == Failed && !r.state.LastGood.Revision.IsZero():
 		worst := verdict.Worst()
 		why := schema.Refusal{Revision: r.state.Target.Revision, Phase: schema.PhaseGating, Module: worst.Module, Reason: worst.String(), At: v.at.UTC()}
+		why.Output = r.lastOutput(worst.Module)
 		r.Log.Warn("roll back", "revision", commit, "to", r.state.LastGood.Revision.Short(), "module", why.Module, "reason", why.Reason)
-		r.decide(r.state.rollBack(why))
+		r.decide(func(s state) state { return s.rollBack(why) })
+		r.record(schema.Event{At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision, Module: why.Module, Reason: why.Reason, Output: why.Output})
 	case verdict.State == Failed && r.news.is("verdict", verdict.String()):
 		r.Log.Warn("no last-good to roll back to", "revision", commit, "reason", verdict.String())
 	}
 }
 
-// decide makes s the state, on the disk and here. What cannot be written now is
+// decide changes the state, on the disk and here. What cannot be written now is
 // acted on all the same and written later: after a power cut in between, the
 // device decides it again.
-func (r *Reconciler) decide(s state) { r.adopt(s, s.save(r.StateDir)) }
+func (r *Reconciler) decide(change func(state) state) {
+	r.deciding.Lock()
+	defer r.deciding.Unlock()
+	s := change(r.state)
+	r.become(s, s.save(r.StateDir))
+}
 
-// adopt makes s the state here; err is what came of saving it.
-func (r *Reconciler) adopt(s state, err error) {
+// become makes s the state here; err is what came of saving it. The caller holds
+// r.deciding.
+func (r *Reconciler) become(s state, err error) {
 	r.note(troubleState, err)
 	another := s.Target.Revision.Commit != r.state.Target.Revision.Commit
 	r.change(func() {
@@ -77,10 +103,22 @@ func (r *Reconciler) adopt(s state, err error) {
 			r.previous = r.state.Target
 			r.declared, r.settled = false, false
 			r.verdict, r.failures = Verdict{}, failures{} // a new target resets every back-off
-			r.refused = s.Refused
+			r.refused = nil
 			r.leave()
 		}
 		r.state, r.unsaved, r.pruned = s, err != nil, false
+		r.review()
 	})
 	r.restock.now()
 }
+
+// preserve keeps the definition of last-good, for a person to return to when it
+// is not that any more.
+func (r *Reconciler) preserve() {
+	if !r.state.LastGood.Revision.IsZero() {
+		r.note(troubleHistory, r.revisions.Keep(r.state.LastGood))
+	}
+}
+
+// record adds to the history. A device whose history cannot be written works on.
+func (r *Reconciler) record(e schema.Event) { r.note(troubleHistory, r.events.Add(e)) }

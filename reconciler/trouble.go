@@ -12,6 +12,7 @@ const (
 	troubleTwin    = "twin"    // the target's twins cannot be declared
 	troubleReport  = "report"  // the report cannot be handed over
 	troubleState   = "state"   // state.json was broken, or cannot be written
+	troubleHistory = "history" // what is remembered of earlier revisions was broken, or cannot be written
 )
 
 // note takes down trouble, or that it is over when err is nil. The log has a
@@ -48,12 +49,16 @@ func (r *Reconciler) phaseNow() string {
 		return r.progress
 	case !r.state.accepted():
 		return schema.PhaseWaiting
-	case r.state.Trial && !r.settled:
+	case r.state.Trial && !r.settled && r.state.Refused == nil:
 		return schema.PhaseSwitching
+	case r.state.Trial && !r.settled:
+		return schema.PhaseRollingBack // to what a person wants back
 	case r.state.Trial:
 		return schema.PhaseGating
 	case r.state.Refused != nil && !r.settled:
 		return schema.PhaseRollingBack
+	case r.state.Order != nil:
+		return schema.PhaseSuspended
 	case r.state.Refused != nil:
 		return schema.PhaseRolledBack
 	default:

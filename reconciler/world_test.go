@@ -191,6 +191,7 @@ type repo struct {
 	mu      sync.Mutex
 	commits int
 	tip     string
+	took    string // the commit that was accepted last
 	trees   map[string]schema.Desired
 	broken  map[string]error // what rendering a commit answers
 	err     error            // what a fetch answers
@@ -227,7 +228,23 @@ func (r *repo) Fetch(context.Context) (schema.Revision, fs.FS, error) {
 	if r.tip == "" {
 		return schema.Revision{}, nil, errors.New("the branch does not exist")
 	}
-	return schema.Revision{Commit: r.tip, Ref: "main"}, fstest.MapFS{"commit": {Data: []byte(r.tip)}}, nil
+	r.took = r.tip
+	revision, tree := r.at(r.tip)
+	return revision, tree, nil
+}
+
+func (r *repo) Accepted() (schema.Revision, fs.FS, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.took == "" {
+		return schema.Revision{}, nil, errors.New("no commit was accepted yet")
+	}
+	revision, tree := r.at(r.took)
+	return revision, tree, nil
+}
+
+func (r *repo) at(commit string) (schema.Revision, fs.FS) {
+	return schema.Revision{Commit: commit, Ref: "main"}, fstest.MapFS{"commit": {Data: []byte(commit)}}
 }
 
 func (r *repo) Render(_ context.Context, tree fs.FS, _ string) (schema.Desired, error) {

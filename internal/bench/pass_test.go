@@ -122,6 +122,8 @@ func (still) Fetch(context.Context) (schema.Revision, fs.FS, error) {
 	return schema.Revision{Commit: "0123456789abcdef0123456789abcdef01234567"}, fstest.MapFS{}, nil
 }
 
+func (s still) Accepted() (schema.Revision, fs.FS, error) { return s.Fetch(context.Background()) }
+
 // modules renders n modules of one image.
 type modules struct {
 	n     int

@@ -15,7 +15,8 @@ import (
 // maxPinned bounds how many commits that At returned stay on disk.
 const maxPinned = 4
 
-// Accepted returns the accepted commit and its tree from disk: no network.
+// Accepted returns the accepted commit and its tree from disk: no network. A
+// commit whose signer is not trusted any more is a *schema.RefusedError.
 func (s *Source) Accepted() (schema.Revision, fs.FS, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -27,6 +28,9 @@ func (s *Source) Accepted() (schema.Revision, fs.FS, error) {
 		return s.state.Revision, nil, fmt.Errorf("read the accepted commit: %w; the next fetch makes the clone anew", err)
 	}
 	tree, err := s.acceptedTree()
+	if err == nil {
+		err = s.trust()
+	}
 	if err != nil {
 		return s.state.Revision, nil, err
 	}

@@ -243,28 +243,36 @@ func (s *Source) ask(ctx context.Context, dog *watchdog) (remote, plumbing.Hash,
 	return conn, tip, nil
 }
 
-// unchanged returns what was accepted before. The first time since Open, its
-// signature is checked anew: the signers may be others now.
+// unchanged returns what was accepted before.
 func (s *Source) unchanged() (schema.Revision, fs.FS, error) {
 	tree, err := s.acceptedTree()
 	if err != nil {
 		return schema.Revision{}, nil, err
 	}
-	if s.commits != nil && !s.trusted {
-		id := s.state.id()
-		c, err := readCommit(s, id)
-		if err != nil {
-			return schema.Revision{}, nil, err
-		}
-		signer, err := s.verify(graph{id: c}, []plumbing.Hash{id}, time.Time{})
-		if err != nil {
-			return schema.Revision{}, nil, &schema.RefusedError{Revision: s.state.Revision, Phase: schema.PhaseFetching, Err: err}
-		}
-		s.state.Revision.Signer = signer
-		s.trusted = true
+	if err := s.trust(); err != nil {
+		return schema.Revision{}, nil, err
 	}
 	s.refused = nil
 	return s.state.Revision, tree, nil
+}
+
+// trust checks the signature of the accepted commit, the first time since Open:
+// the signers may be others now.
+func (s *Source) trust() error {
+	if s.commits == nil || s.trusted {
+		return nil
+	}
+	id := s.state.id()
+	c, err := readCommit(s, id)
+	if err != nil {
+		return err
+	}
+	signer, err := s.verify(graph{id: c}, []plumbing.Hash{id}, time.Time{})
+	if err != nil {
+		return &schema.RefusedError{Revision: s.state.Revision, Phase: schema.PhaseFetching, Err: err}
+	}
+	s.state.Revision.Signer, s.trusted = signer, true
+	return nil
 }
 
 // accept makes a judged commit the accepted one. The order matters: the objects

@@ -380,5 +380,8 @@ func TestSignerRemovedFromTheDevice(t *testing.T) {
 	fetch(t, s, one, "1")
 	s.Close()
 	s = openIn(t, dir, signed(g.URL()))
+	if _, _, err := s.Accepted(); err == nil || !strings.Contains(err.Error(), "no signature") {
+		t.Errorf("accepted: %v", err)
+	}
 	refuses(t, s, one, "no signature")
 }

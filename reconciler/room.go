@@ -1,0 +1,80 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/signing"
+)
+
+// room sees to it, before the first byte is downloaded, that the images of a
+// definition fit on the disk.
+func (r *Reconciler) room(ctx context.Context, desired schema.Desired) error {
+	return r.fitting(ctx, desired, func() error {
+		var proofs []signing.Verified
+		for _, image := range imagesOf(desired) {
+			proofs = append(proofs, r.proof(image))
+		}
+		return r.Store.Room(ctx, proofs)
+	})
+}
+
+// fitting does what needs room on the disk. Where there is none, it deletes the
+// images that nothing needs and does it once more. What does not fit then is a
+// refusal: a person has to make room, or the next prune.
+func (r *Reconciler) fitting(ctx context.Context, desired schema.Desired, do func() error) error {
+	err := do()
+	if isFull(err) {
+		if r.sweep(ctx) != nil {
+			return err
+		}
+		err = do()
+	}
+	if isFull(err) {
+		return &schema.RefusedError{Revision: desired.Revision, Phase: schema.PhaseStaging, Err: err}
+	}
+	return err
+}
+
+// sweep deletes every image that neither target, last-good nor candidate needs,
+// whatever else goes on.
+func (r *Reconciler) sweep(ctx context.Context) error {
+	if !r.pruning.TryLock() {
+		return errPulling
+	}
+	defer r.pruning.Unlock()
+	r.mu.Lock()
+	keep := r.needed()
+	r.mu.Unlock()
+	r.Log.Info("the disk is full: delete images that nothing needs")
+	err := r.Store.Prune(ctx, keep)
+	if ctx.Err() == nil {
+		r.note(troublePrune, err)
+	}
+	return err
+}
+
+// needed are the images that stay on the disk. The caller holds r.mu.
+func (r *Reconciler) needed() []schema.Image {
+	keep := append(imagesOf(r.state.Target, r.state.LastGood), r.staging...)
+	if r.next != nil {
+		keep = append(keep, imagesOf(*r.next)...)
+	}
+	slices.Sort(keep)
+	return slices.Compact(keep)
+}
+
+// isFull reports whether err says that the disk is full, in whatever words it
+// came here: containerd's answers are texts.
+func isFull(err error) bool {
+	if err == nil {
+		return false
+	}
+	_, noRoom := errors.AsType[*schema.NoRoomError](err)
+	return noRoom || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		strings.Contains(err.Error(), "no space left on device")
+}
