@@ -91,10 +91,10 @@ var (
 
 // fieldNames are all field names in the definitions.
 var fieldNames = sync.OnceValue(func() []string {
-	re := regexp.MustCompile(`(?m)^\s*([a-z][A-Za-z]*)[?!]?:`)
+	comment, re := regexp.MustCompile(`(?m)^\s*//.*$`), regexp.MustCompile(`(?m)(?:^|\s)([a-z][A-Za-z]*)[?!]?:`)
 	var names []string
 	for _, source := range Definitions() {
-		for _, m := range re.FindAllSubmatch(source, -1) {
+		for _, m := range re.FindAllSubmatch(comment.ReplaceAll(source, nil), -1) {
 			names = append(names, string(m[1]))
 		}
 	}
