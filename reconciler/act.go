@@ -11,8 +11,8 @@ import (
 // A runtime that hangs costs a try, not the module. A module may have an hour to
 // stop.
 const (
-	startTimeout  = 2 * time.Minute
-	removeTimeout = time.Hour + 15*time.Minute
+	startTimeout = 2 * time.Minute
+	stopTimeout  = time.Hour + 15*time.Minute
 )
 
 // deed is an action under way.
@@ -30,6 +30,7 @@ func (r *Reconciler) act(ctx context.Context, plan Plan) {
 		}
 		r.mu.Lock()
 		r.busy[a.subject()] = deed{a.Verb, time.Now()}
+		r.gaps.begin(a, r.sights[a.Container], time.Now())
 		r.mu.Unlock()
 		r.work.Go(func() { r.do(ctx, target, a) })
 	}
@@ -44,6 +45,10 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
 	delete(r.busy, a.subject())
 	if target.Revision.Commit == r.state.Target.Revision.Commit && ctx.Err() == nil {
 		r.failures.record(a, err, now)
+	}
+	if err == nil {
+		r.mends.record(a, now)
+		r.gaps.end(a, now)
 	}
 	r.mu.Unlock()
 	if ctx.Err() != nil {
@@ -60,14 +65,16 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
 // perform is the action as the runtime's verb.
 func (r *Reconciler) perform(ctx context.Context, target schema.Desired, a Action) error {
 	timeout := startTimeout
-	if a.Verb == Remove {
-		timeout = removeTimeout
+	if a.Verb == Remove || a.Verb == Stop {
+		timeout = stopTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	switch a.Verb {
 	case Remove:
 		return r.Runtime.Remove(ctx, a.Container)
+	case Stop:
+		return r.Runtime.Stop(ctx, a.Container, a.Reason)
 	case Restart:
 		return r.Runtime.Restart(ctx, a.Container, a.Restarts)
 	}

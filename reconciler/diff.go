@@ -1,7 +1,6 @@
 package reconciler
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -10,29 +9,48 @@ import (
 )
 
 // Diff is what must be done now for observed to become desired: all removals
-// first, then the starts and restarts, each module after those it depends on.
+// first, each module before those that it depends on; then the rest, each module
+// after those that it depends on.
 //
 //   - A container that desired does not ask for is removed: foreign, undeclared,
-//     declared stopped, made from another definition, or one too many.
+//     declared stopped, made from another definition, changed behind our back, or
+//     one too many. Where the module's update strategy is start-then-stop, the one
+//     that ran longest waits until its successor is healthy.
 //   - A module without a container is started.
 //   - One whose container has no process, as after a boot, is restarted.
 //   - One that exited is restarted as its policy says, when its back-off has
 //     passed since the exit.
-//   - One that runs is left alone: no action at all.
+//   - One that somebody paused goes on.
+//   - One that is unhealthy is stopped if its policy is to restart it; that is an
+//     exit like any other.
+//   - Any other that runs is left alone: no action at all.
 //   - A module whose dependencies are not up waits. That orders starts; a module
-//     that runs is not ended because a dependency ended.
+//     that runs is not ended because a dependency ended, is unhealthy, or was
+//     replaced.
+//
+// known are definitions that containers may have been made from: they tell what
+// a module that is removed depends on.
 //
 // Exit and start times are compared with now, so all three must be readings of
 // one clock. The reconciler gives the times at which it saw a container start
 // and exit on its own monotonic clock: a jump of the device's wall clock neither
 // hurries nor delays a restart.
-func Diff(desired schema.Desired, observed schema.Observed, now time.Time) Plan {
-	d := diff{desired: desired, now: now, kept: claim(desired, observed)}
-	for _, c := range observed.Containers {
-		d.remove(c)
+func Diff(desired schema.Desired, observed schema.Observed, now time.Time, known ...schema.Desired) Plan {
+	var all catalogs
+	catalogs := []*catalog{all.of(desired)}
+	for _, d := range known {
+		catalogs = append(catalogs, all.of(d))
 	}
-	for _, m := range inOrder(desired.Modules) {
-		d.converge(m)
+	return difference(desired, catalogs, observed, now)
+}
+
+// difference is Diff; catalogs are those of desired and then of what else is
+// known.
+func difference(desired schema.Desired, catalogs []*catalog, observed schema.Observed, now time.Time) Plan {
+	d := diff{desired: desired, now: now, kept: claim(catalogs[0], observed), reasons: map[string]string{}, comes: map[string]bool{}}
+	d.remove(observed, catalogs)
+	for _, m := range catalogs[0].order {
+		d.converge(m.Name)
 	}
 	return d.plan
 }
@@ -42,103 +60,64 @@ type diff struct {
 	desired schema.Desired
 	now     time.Time
 	kept    map[string]claimed // by module: what it shall run as
+	reasons map[string]string  // by module: why its other container goes
+	comes   map[string]bool    // modules that the plan so far starts
 	plan    Plan
 }
 
-// claimed is a module that shall run, with the container that is as declared;
-// the container's ID is empty where there is none.
-type claimed struct {
-	hash      string
-	container schema.Container
-}
-
-// claim gives each module that shall run its one container: of those with the
-// right hash the one that runs, else the one that exited, else any.
-func claim(desired schema.Desired, observed schema.Observed) map[string]claimed {
-	kept := make(map[string]claimed, len(desired.Modules))
-	for _, m := range desired.Modules {
-		if m.Status != schema.StatusStopped {
-			kept[m.Name] = claimed{hash: m.Hash()}
-		}
-	}
-	for _, c := range observed.Containers {
-		k, ok := kept[c.Module]
-		if ok && c.Hash == k.hash && (k.container.ID == "" || liveliness(c) > liveliness(k.container)) {
-			kept[c.Module] = claimed{k.hash, c}
-		}
-	}
-	return kept
-}
-
-func liveliness(c schema.Container) int {
-	return slices.Index([]string{schema.StateCreated, schema.StateExited, schema.StateRunning}, c.State)
-}
-
-// remove plans the removal of c unless a module runs as it.
-func (d *diff) remove(c schema.Container) {
-	k := d.kept[c.Module]
-	if c.ID == k.container.ID {
+// converge plans what brings a module up, if it is not.
+func (d *diff) converge(name string) {
+	k, wanted := d.kept[name]
+	if !wanted {
 		return
 	}
-	m, declared := d.desired.Module(c.Module)
-	var reason string
-	switch {
-	case c.Module == "":
-		reason = "drift: no revision made it"
-	case !declared:
-		reason = "undeclared: not in revision " + d.desired.Revision.Short()
-	case m.Status == schema.StatusStopped:
-		reason = "declared stopped"
-	case c.Hash == k.hash:
-		reason = "drift: a second container of the module"
-	case c.Image != m.Image:
-		reason = "replaced: image changed"
-	default:
-		reason = "replaced: definition changed"
-	}
-	d.plan = append(d.plan, Action{Verb: Remove, Module: c.Module, Container: c.ID, Reason: reason})
-}
-
-// converge plans what brings m up, if it is not.
-func (d *diff) converge(m schema.Module) {
-	k, wanted := d.kept[m.Name]
-	if !wanted || k.container.State == schema.StateRunning {
-		return
-	}
-	a := d.bringUp(m, k.container)
-	if a.Verb == Start || a.Verb == Restart {
-		if reason, until := d.obstacle(m); reason != "" {
+	a := d.bringUp(k)
+	if a.Verb == Start || a.Verb == Restart && k.container.State != schema.StatePaused {
+		if reason, until := d.obstacle(k.Module); reason != "" {
 			a = a.wait(reason, until)
 		}
 	}
 	if a.Verb != "" {
 		d.plan = append(d.plan, a)
+		d.comes[name] = a.Verb == Start || a.Verb == Restart
 	}
 }
 
-// bringUp is the action for m itself, its dependencies aside; the zero Action
+// bringUp is the action for k itself, its dependencies aside; the zero Action
 // when there is nothing to do.
-func (d *diff) bringUp(m schema.Module, c schema.Container) Action {
-	a := Action{Module: m.Name, Container: c.ID}
+func (d *diff) bringUp(k claimed) Action {
+	c := k.container
+	a := Action{Module: k.Name, Container: c.ID}
 	switch {
 	case c.ID == "":
 		a.Verb, a.Reason = Start, "has no container"
-		if old, ok := d.plan.find(Remove, m.Name); ok {
-			a.Reason = old.Reason
+		if reason := d.reasons[k.Name]; reason != "" {
+			a.Reason = reason
 		}
-	case c.State == schema.StateCreated:
+	case c.State == schema.StatePaused:
+		a.Verb, a.Reason, a.Restarts = Restart, "is paused", c.Restarts
+	case c.State == schema.StateCreated && c.ExitedAt.IsZero():
 		a.Verb, a.Reason, a.Restarts = Restart, "has no process", c.Restarts
-	case c.State == schema.StateExited && restarts(m, c):
-		n := c.Restarts
-		if stable(c) {
-			n = 0
-		}
-		a.Verb, a.Reason, a.Restarts = Restart, ending(c), n+1
-		if due := c.ExitedAt.Add(Backoff(m.Restart, n)); d.now.Before(due) {
-			a = a.wait(ending(c)+", restarts after its back-off", due)
-		}
-	default: // it ended and its policy lets it rest, or the runtime holds it
+	case c.State == schema.StateCreated, c.State == schema.StateExited && restarts(k.Module, c):
+		return d.again(a, k.Restart, c)
+	case k.beyondHope():
+		a.Verb, a.Reason = Stop, "unhealthy: "+c.HealthReason
+	default: // it runs, or it ended and its policy lets it rest
 		return Action{}
+	}
+	return a
+}
+
+// again is a restart of c, which ended, after its back-off. An exit whose time
+// is zero was before the revision was taken over, and is not held against it.
+func (d *diff) again(a Action, policy schema.Restart, c schema.Container) Action {
+	n := c.Restarts
+	if stable(c) {
+		n = 0
+	}
+	a.Verb, a.Reason, a.Restarts = Restart, ending(c), n+1
+	if due := c.ExitedAt.Add(Backoff(policy, n)); !c.ExitedAt.IsZero() && d.now.Before(due) {
+		a = a.wait(ending(c)+", restarts after its back-off", due)
 	}
 	return a
 }
@@ -146,106 +125,46 @@ func (d *diff) bringUp(m schema.Module, c schema.Container) Action {
 // obstacle says which dependency m has to wait for, and until when if that is
 // known; no reason when all are up or come up before m in this plan.
 func (d *diff) obstacle(m schema.Module) (reason string, until time.Time) {
+	if len(m.DependsOn) == 0 {
+		return "", until
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.DependsOn)) {
 		healthy := m.DependsOn[name].Condition == schema.ConditionHealthy
 		if reason, until := d.waitsFor(name, healthy); reason != "" {
 			return reason, until
 		}
 	}
-	return "", time.Time{}
+	return "", until
 }
 
 func (d *diff) waitsFor(name string, healthy bool) (reason string, until time.Time) {
-	dependency, declared := d.desired.Module(name)
 	k, wanted := d.kept[name]
 	c := k.container
 	switch {
-	case !declared:
-		return "waits for " + name + ", which is not declared", until
 	case !wanted:
-		return "waits for " + name + ", which is declared stopped", until
-	case c.State == schema.StateRunning:
-		if soundAt := c.StartedAt.Add(time.Duration(d.desired.Gate)); healthy && d.now.Before(soundAt) {
+		if _, declared := d.desired.Module(name); declared {
+			return "waits for " + name + ", which is declared stopped", until
+		}
+		return "waits for " + name + ", which is not declared", until
+	case k.running() && !healthy:
+		return "", until
+	case k.running() && !k.healthy():
+		return "waits for " + name + " to be healthy", until
+	case k.running():
+		// Without probes, running for a gate is all that can be asked for.
+		if soundAt := c.StartedAt.Add(time.Duration(d.desired.Gate)); k.Health.IsZero() && d.now.Before(soundAt) {
 			return "waits for " + name + " to be healthy", soundAt
 		}
 		return "", until
-	case c.State == schema.StateExited && !restarts(dependency, c):
-		if c.ExitCode != 0 {
-			return "waits for " + name + ", which " + ending(c), until
-		}
-		return "", until // a job that is done
+	case k.done():
+		return "", until
+	case c.State == schema.StateExited && !restarts(k.Module, c):
+		return "waits for " + name + ", which " + ending(c), until
 	case healthy:
 		return "waits for " + name + " to be healthy", until
-	case d.comesUp(name):
+	case d.comes[name]:
 		return "", until
 	default:
 		return "waits for " + name, until
-	}
-}
-
-// comesUp reports whether the plan so far starts the module.
-func (d *diff) comesUp(module string) bool {
-	_, start := d.plan.find(Start, module)
-	_, restart := d.plan.find(Restart, module)
-	return start || restart
-}
-
-// inOrder sorts modules so that each comes after those it depends on, and by
-// name among equals. In a dependency cycle, which can never come up, any order
-// does.
-func inOrder(modules []schema.Module) []schema.Module {
-	if !slices.ContainsFunc(modules, func(m schema.Module) bool { return len(m.DependsOn) > 0 }) {
-		return modules
-	}
-	byName := make(map[string]schema.Module, len(modules))
-	for _, m := range modules {
-		byName[m.Name] = m
-	}
-	var order []schema.Module
-	var visit func(schema.Module)
-	visit = func(m schema.Module) {
-		if _, unseen := byName[m.Name]; !unseen {
-			return
-		}
-		delete(byName, m.Name)
-		for _, name := range slices.Sorted(maps.Keys(m.DependsOn)) {
-			if dependency, unseen := byName[name]; unseen {
-				visit(dependency)
-			}
-		}
-		order = append(order, m)
-	}
-	for _, m := range modules {
-		visit(m)
-	}
-	return order
-}
-
-// restarts reports whether m is to run again after c ended as it did.
-func restarts(m schema.Module, c schema.Container) bool {
-	switch m.Restart.Policy {
-	case schema.RestartNever:
-		return false
-	case schema.RestartOnFailure, schema.RestartOnUnhealthy:
-		return c.ExitCode != 0 || c.OOMKilled
-	default:
-		return true
-	}
-}
-
-// stable reports whether c ran long enough for its restarts to be forgotten.
-func stable(c schema.Container) bool {
-	return !c.StartedAt.IsZero() && c.ExitedAt.Sub(c.StartedAt) >= StableAfter
-}
-
-// ending says how c ended: "exited with code 3".
-func ending(c schema.Container) string {
-	switch {
-	case c.OOMKilled:
-		return "was killed for its memory limit"
-	case c.ExitCode > 128 && c.ExitCode <= 128+64:
-		return fmt.Sprintf("was ended by signal %d", c.ExitCode-128)
-	default:
-		return fmt.Sprintf("exited with code %d", c.ExitCode)
 	}
 }

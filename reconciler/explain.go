@@ -13,25 +13,44 @@ import (
 // container was made from is still known: "replaced: env, image changed" in
 // place of "replaced: image changed".
 func (p Plan) Explain(desired schema.Desired, observed schema.Observed, known ...schema.Desired) Plan {
+	catalogs := []*catalog{newCatalog(desired.Modules)}
+	for _, d := range known {
+		catalogs = append(catalogs, newCatalog(d.Modules))
+	}
+	return p.explain(observed, catalogs)
+}
+
+// explain is Explain; the first catalog is of what is desired.
+func (p Plan) explain(observed schema.Observed, catalogs []*catalog) Plan {
+	var reasons map[string]string // by module
 	for i, a := range p {
-		if a.Verb != Remove || !strings.HasPrefix(a.Reason, "replaced:") {
+		if !strings.HasPrefix(a.Reason, "replaced:") {
 			continue
 		}
-		at := slices.IndexFunc(observed.Containers, func(c schema.Container) bool { return c.ID == a.Container })
-		to, _ := desired.Module(a.Module)
-		for _, k := range known {
-			if from, ok := k.Module(a.Module); ok && from.Hash() == observed.Containers[at].Hash {
-				p[i].Reason = "replaced: " + strings.Join(changes(from, to), ", ") + " changed"
-				break
-			}
+		if reasons == nil {
+			reasons = replacements(observed, catalogs)
 		}
-		for j := range p {
-			if p[j].Verb == Start && p[j].Module == a.Module {
-				p[j].Reason = p[i].Reason
-			}
+		if reason := reasons[a.Module]; reason != "" {
+			p[i].Reason = reason
 		}
 	}
 	return p
+}
+
+// replacements are the precise reasons why modules are replaced, as far as they
+// are known.
+func replacements(observed schema.Observed, catalogs []*catalog) map[string]string {
+	reasons := map[string]string{}
+	for _, c := range observed.Containers {
+		to, ok := catalogs[0].byName[c.Module]
+		if !ok || to.hash == c.Hash || reasons[c.Module] != "" {
+			continue
+		}
+		if from := made(c.Module, c.Hash, catalogs[1:]); from != nil && from.hash == c.Hash {
+			reasons[c.Module] = "replaced: " + strings.Join(changes(from.Module, to.Module), ", ") + " changed"
+		}
+	}
+	return reasons
 }
 
 // changes names the fields, in their JSON spelling, that differ between two
@@ -45,7 +64,7 @@ func changes(from, to schema.Module) []string {
 			a[name] = value
 		}
 	}
-	for _, name := range []string{"status", "restart", "dependsOn", "twin"} {
+	for _, name := range []string{"status", "restart", "dependsOn", "health", "update", "twin"} {
 		delete(a, name) // not part of Module.Hash
 	}
 	return slices.Sorted(maps.Keys(a))

@@ -21,7 +21,21 @@ func (f failures) record(a Action, err error, now time.Time) {
 	switch {
 	case err != nil:
 		f[a.subject()] = Failure{a.Verb, err, last.Count + 1, now.Add(retryAfter(last.Count))}
-	case a.Verb != Remove || last.Verb == Remove:
+	case last.concerns(a) || a.Verb != Remove || last.Verb == Stop:
 		delete(f, a.subject()) // a removal proves nothing about a start
 	}
+}
+
+// concerns reports whether the failure says something about a: a removal or a
+// stop that failed does not delay a start, nor the other way round.
+func (f Failure) concerns(a Action) bool {
+	return f.Count > 0 && kind(f.Verb) == kind(a.Verb)
+}
+
+// kind is the verb, and the same for both that run a process.
+func kind(verb string) string {
+	if verb == Restart {
+		return Start
+	}
+	return verb
 }

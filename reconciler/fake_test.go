@@ -28,6 +28,7 @@ type machine struct {
 	capacity   int      // images that fit on the disk; 0 is no bound
 	journal    []string // what was done, in order
 	pids       int
+	last       map[string]int                   // the number of the last process, by module
 	prunes     int                              // that deleted what they could
 	twins      bool                             // two containers of any module may run at a time
 	beside     map[string]bool                  // modules that were started to run beside their other container
@@ -55,7 +56,7 @@ func newMachine(t testing.TB) *machine {
 	return &machine{
 		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
 		lives: map[string]life{}, slow: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
-		sick: map[string]error{}, hung: map[string]chan struct{}{}, beside: map[string]bool{}, asked: map[string]int{},
+		sick: map[string]error{}, hung: map[string]chan struct{}{}, beside: map[string]bool{}, asked: map[string]int{}, last: map[string]int{},
 		exited: func() {}, pruning: func() {}, declared: func(string) bool { return true }, clock: time.Now,
 	}
 }
@@ -226,6 +227,16 @@ func (m *machine) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
+// Tail is the number of the process that ran last as the module.
+func (m *machine) Tail(module string, lines int) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if lines != 10 {
+		m.t.Errorf("asked for %d lines", lines)
+	}
+	return fmt.Sprintf("process %d of %s says goodbye", m.last[module], module)
+}
+
 // takeTime is what the end of a module takes.
 func (m *machine) takeTime(ctx context.Context, id string) {
 	m.mu.Lock()
@@ -281,6 +292,7 @@ func (m *machine) launch(c *schema.Container) {
 		}
 	}
 	m.pids++
+	m.last[c.Module] = m.pids
 	c.State, c.PID, c.StartedAt, c.ExitedAt = schema.StateRunning, m.pids, m.clock(), time.Time{}
 	c.ExitCode, c.OOMKilled, c.Ended = 0, false, ""
 	if life, mortal := m.lives[c.Module]; mortal {

@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -23,7 +24,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 // TestDiff runs testdata/diff: desired, observed and now, and the plan for them.
 func TestDiff(t *testing.T) {
 	golden(t, "diff", func(c situation) string {
-		plan := reconciler.Diff(c.desired, c.observed, now).Explain(c.desired, c.observed, c.lastGood)
+		plan := reconciler.Diff(c.desired, c.observed, now, c.lastGood).Explain(c.desired, c.observed, c.lastGood)
 		var b strings.Builder
 		for _, a := range plan {
 			b.WriteString(a.String())
@@ -33,17 +34,20 @@ func TestDiff(t *testing.T) {
 			if a.Verb == reconciler.Restart {
 				fmt.Fprintf(&b, " (restart %d)", a.Restarts)
 			}
+			if a.After != "" {
+				fmt.Fprintf(&b, " (after %s)", a.After)
+			}
 			b.WriteByte('\n')
 		}
 		return b.String()
 	})
 }
 
-// TestJudge runs testdata/judge: desired, last-good, observed and failures, and
-// the verdict on them.
+// TestJudge runs testdata/judge: desired, last-good, observed, failures and for
+// how long the trial goes on, and the verdict on them.
 func TestJudge(t *testing.T) {
 	golden(t, "judge", func(c situation) string {
-		v := reconciler.Judge(c.desired, c.lastGood, c.observed, c.failures, now)
+		v := reconciler.Judge(c.trial, c.observed, now)
 		var b strings.Builder
 		b.WriteString(v.State)
 		if !v.Until.IsZero() {
@@ -52,6 +56,9 @@ func TestJudge(t *testing.T) {
 		b.WriteByte('\n')
 		for _, j := range v.Modules {
 			fmt.Fprintln(&b, strings.TrimSpace(fmt.Sprintf("%-7s %s", j.State, j)))
+		}
+		if v.State == reconciler.Failed {
+			fmt.Fprintf(&b, "%s\n", v)
 		}
 		return b.String()
 	})
@@ -64,7 +71,7 @@ var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 type situation struct {
 	desired, lastGood schema.Desired
 	observed          schema.Observed
-	failures          map[string]reconciler.Failure
+	trial             reconciler.Trial
 }
 
 // container is a container in a golden file: Of names the definition that it is
@@ -73,6 +80,7 @@ type container struct {
 	schema.Container
 	Of              string
 	Started, Exited string
+	Since           string // of Health
 }
 
 func golden(t *testing.T, dir string, run func(situation) string) {
@@ -100,10 +108,12 @@ func read(t *testing.T, archive *txtar.Archive) situation {
 	t.Helper()
 	var s situation
 	containers, failures := []container{}, map[string]struct {
+		Verb  string
 		Count int
 		Err   string
 	}{}
-	inputs := map[string]any{"desired": &s.desired, "last-good": &s.lastGood, "observed": &containers, "failures": &failures}
+	var age string
+	inputs := map[string]any{"desired": &s.desired, "last-good": &s.lastGood, "observed": &containers, "failures": &failures, "trial": &age}
 	for _, f := range archive.Files[:len(archive.Files)-1] {
 		d := json.NewDecoder(bytes.NewReader(f.Data))
 		d.DisallowUnknownFields()
@@ -114,9 +124,12 @@ func read(t *testing.T, archive *txtar.Archive) situation {
 	for _, c := range containers {
 		s.observed.Containers = append(s.observed.Containers, s.place(t, c))
 	}
-	s.failures = map[string]reconciler.Failure{}
+	s.trial = reconciler.Trial{Desired: s.desired, LastGood: s.lastGood, Failures: map[string]reconciler.Failure{}, Since: now.Add(-time.Minute)}
+	if age != "" {
+		s.trial.Since = ago(t, age)
+	}
 	for module, f := range failures {
-		s.failures[module] = reconciler.Failure{Verb: reconciler.Start, Err: errors.New(f.Err), Count: f.Count}
+		s.trial.Failures[module] = reconciler.Failure{Verb: cmp.Or(f.Verb, reconciler.Start), Err: errors.New(f.Err), Count: f.Count}
 	}
 	return s
 }
@@ -134,7 +147,7 @@ func (s situation) place(t *testing.T, c container) schema.Container {
 	if c.ID == "" {
 		c.ID = c.Module + "." + c.Of
 	}
-	c.StartedAt, c.ExitedAt = ago(t, c.Started), ago(t, c.Exited)
+	c.StartedAt, c.ExitedAt, c.HealthSince = ago(t, c.Started), ago(t, c.Exited), ago(t, c.Since)
 	return c.Container
 }
 

@@ -2,9 +2,9 @@ package reconciler
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
-
-	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // parallel is how many modules start at a time: a start is mostly the work of
@@ -20,14 +20,16 @@ const removalPatience = 15 * time.Second
 // missing; the ground knows what cannot be done about it yet.
 type ground struct {
 	now      time.Time
-	target   schema.Desired
+	target   *catalog
 	busy     map[string]deed // under way, or to begin now, by Action.subject
 	failures failures
 	shelf    shelf
+	mends    mends
 	declared bool
 
-	removed time.Time // when removals are waited for no longer; zero when there are none
-	starts  int       // under way, or to begin now
+	verbs   map[string]verbs // of the plan that is held, by module
+	removed time.Time        // when removals are waited for no longer; zero when there are none
+	starts  int              // under way, or to begin now
 }
 
 // hold puts off those actions of the plan that cannot be done now. An action is
@@ -35,12 +37,15 @@ type ground struct {
 //
 //   - while another one for the same subject is under way, or comes before it;
 //   - when it failed, until its back-off has passed;
+//   - when it mends a drift that was mended a moment ago, until a back-off has
+//     passed: what changes a container behind our back may do so again;
 //   - when it needs an image that is not verified, or not on the disk: nothing
 //     starts unverified, and nothing stops before its replacement can start;
 //   - a start, while another container of the module is there, for a while if
 //     other modules are being removed, and before the twins of the target are
 //     declared;
 //   - while a module that it depends on is coming up;
+//   - a removal, while a module that depends on it is there to be removed;
 //   - while enough others start.
 //
 // A container that could not be restarted is removed in place of being
@@ -49,10 +54,11 @@ func (g *ground) hold(plan Plan) Plan {
 	for subject, deed := range g.busy {
 		g.count(subject, deed)
 	}
+	g.verbs = verbsOf(plan)
 	held := make(Plan, 0, len(plan))
 	for _, a := range plan {
 		if a.Verb != Wait {
-			if a = g.admit(a, plan); a.Verb != Wait {
+			if a = g.admit(a); a.Verb != Wait {
 				g.busy[a.subject()] = deed{a.Verb, g.now}
 				g.count(a.subject(), g.busy[a.subject()])
 			}
@@ -68,69 +74,77 @@ func (g *ground) count(subject string, d deed) {
 	switch {
 	case d.verb == Start || d.verb == Restart:
 		g.starts++
-	case !isContainer(subject) && g.now.Before(d.since.Add(removalPatience)):
+	case d.verb == Remove && !isContainer(subject) && g.now.Before(d.since.Add(removalPatience)):
 		g.removed = earlier(g.removed, d.since.Add(removalPatience))
 	}
 }
 
 // admit is the action as it can be done now: itself, a removal in place of a
 // restart, or a wait.
-func (g *ground) admit(a Action, plan Plan) Action {
-	if _, busy := g.busy[a.subject()]; busy {
+func (g *ground) admit(a Action) Action {
+	if g.isBusy(a) {
 		return a.wait("another action is under way", time.Time{})
 	}
 	failure := g.failures[a.subject()]
-	if failure.holds(a) && g.now.Before(failure.Retry) {
+	if failure.concerns(a) && g.now.Before(failure.Retry) {
 		return a.wait(fmt.Sprintf("%s failed: %v", failure.Verb, failure.Err), failure.Retry)
+	}
+	if due := g.mends.due(a); g.now.Before(due) {
+		return a.wait("was mended a moment ago; "+a.Reason, due)
 	}
 	if a.Verb == Restart && failure.Verb == Restart {
 		a.Verb, a.Restarts, a.Reason = Remove, 0, fmt.Sprintf("cannot be restarted: %v", failure.Err)
 	}
-	if reason, until := g.lacks(a, plan); reason != "" {
+	if reason, until := g.lacks(a); reason != "" {
 		return a.wait(reason, until)
 	}
 	return a
 }
 
+// isBusy reports whether something is under way for what a is concerned with.
+func (g *ground) isBusy(a Action) bool {
+	_, subject := g.busy[a.subject()]
+	_, container := g.busy[containerPrefix+a.Container]
+	return subject || container
+}
+
 // lacks says what a has to wait for, and until when if that is known; nothing
 // when it can be done.
-func (g *ground) lacks(a Action, plan Plan) (reason string, until time.Time) {
-	module, declared := g.target.Module(a.Module)
-	if !declared {
+func (g *ground) lacks(a Action) (reason string, until time.Time) {
+	if a.Verb == Remove && a.After != "" && !g.stays(a.After) {
+		return "goes after " + a.After, until
+	}
+	module, declared := g.target.byName[a.Module]
+	if !declared || a.beside {
 		return "", until
 	}
-	_, replaces := plan.find(Start, a.Module)
-	_, restarts := plan.find(Restart, a.Module)
-	if a.Verb == Remove && !replaces && !restarts {
+	if is := g.verbs[a.Module]; a.Verb == Remove && !is.start && !is.restart {
 		return "", until
 	}
-	if reason := g.shelf.lacks(module.Image, a.Verb == Restart); reason != "" {
+	if reason := g.shelf.lacks(module.Image, a.Verb == Restart || a.Verb == Stop); reason != "" {
 		return reason, until
 	}
-	if !g.declared && a.Verb != Restart {
+	if !g.declared && a.Verb != Restart && a.Verb != Stop {
 		return "waits for the twins to be declared", until
 	}
-	if a.Verb == Remove {
+	if a.Verb == Remove || a.Verb == Stop {
 		return "", until
 	}
-	return g.inTurn(a, module, plan)
+	return g.inTurn(a, module)
 }
 
 // inTurn keeps the order of starts.
-func (g *ground) inTurn(a Action, module schema.Module, plan Plan) (reason string, until time.Time) {
-	if _, removed := plan.find(Remove, a.Module); removed {
+func (g *ground) inTurn(a Action, module *entry) (reason string, until time.Time) {
+	if g.verbs[a.Module].remove {
 		return "starts after the removal of its other container", until
 	}
 	if a.Verb == Start && !g.removed.IsZero() {
 		return "starts after the removals", g.removed
 	}
-	for _, other := range plan {
-		_, needed := module.DependsOn[other.Module]
-		if needed && (other.Verb == Start || other.Verb == Restart) {
-			return "waits for " + other.Module, until
+	for _, name := range slices.Sorted(maps.Keys(module.DependsOn)) {
+		if is := g.verbs[name]; is.start || is.restart {
+			return "waits for " + name, until
 		}
-	}
-	for name := range module.DependsOn {
 		if d := g.busy[name]; d.verb == Start || d.verb == Restart {
 			return "waits for " + name, until
 		}
@@ -141,8 +155,24 @@ func (g *ground) inTurn(a Action, module schema.Module, plan Plan) (reason strin
 	return "", until
 }
 
-// holds reports whether the failure is a reason to put a off: a removal that
-// failed does not delay a start, nor the other way round.
-func (f Failure) holds(a Action) bool {
-	return f.Count > 0 && (f.Verb == Remove) == (a.Verb == Remove)
+// stays reports whether the removal of a module failed: others do not wait for
+// it then.
+func (g *ground) stays(module string) bool {
+	failure := g.failures[module]
+	return failure.Count > 0 && failure.Verb == Remove
+}
+
+// verbs are what a plan has for one module.
+type verbs struct{ remove, start, restart bool }
+
+func verbsOf(p Plan) map[string]verbs {
+	all := make(map[string]verbs, len(p))
+	for _, a := range p {
+		v := all[a.Module]
+		v.remove = v.remove || a.Verb == Remove
+		v.start = v.start || a.Verb == Start
+		v.restart = v.restart || a.Verb == Restart
+		all[a.Module] = v
+	}
+	return all
 }

@@ -109,12 +109,58 @@ func TestSights(t *testing.T) {
 	check("exited again", see(exited, 5), 20, 25)
 	running.PID = 3
 	check("run by somebody else, not counted", see(running, 5), 30, -1)
-	check("without a process", see(schema.Container{State: schema.StateCreated, Restarts: 1}, 5), -1, -1)
+	check("ended without a trace", see(schema.Container{State: schema.StateCreated, Restarts: 1}, 5), 30, 35)
+	check("still without", see(schema.Container{State: schema.StateCreated, Restarts: 1}, 5), 30, 35)
 	running.PID = 2
-	check("after the boot", see(running, 5), 40, -1)
+	check("run again", see(running, 0), 40, -1)
+	check("paused", see(schema.Container{State: schema.StatePaused, PID: 2, Restarts: 1}, 5), -1, -1)
+	check("goes on", see(running, 5), 50, -1)
 	s.see(schema.Observed{}, at)
 	if len(s) != 0 {
 		t.Errorf("remembers what is gone: %v", s)
 	}
-	check("first seen dead", see(exited, 5), -1, 45)
+	check("first seen dead", see(exited, 5), -1, 55)
+	s.see(schema.Observed{}, at)
+	check("first seen without a process", see(schema.Container{State: schema.StateCreated}, 5), -1, -1)
+}
+
+// Two exits that no run was seen between are two, though a count that began anew
+// is the same for both.
+func TestSightsTellExitsApart(t *testing.T) {
+	at := time.Now()
+	s := sights{}
+	see := func(exit int64) time.Time {
+		at = at.Add(time.Second)
+		c := schema.Container{ID: "a", State: schema.StateExited, Restarts: 1, ExitedAt: time.Unix(exit, 0)}
+		return s.see(schema.Observed{Containers: []schema.Container{c}}, at).Containers[0].ExitedAt
+	}
+	first := see(10)
+	if again := see(10); !again.Equal(first) {
+		t.Errorf("one exit was seen at %v and at %v", first, again)
+	}
+	if next := see(5); !next.Equal(at) { // the wall clock went back
+		t.Errorf("the second exit was seen at %v, want %v", next, at)
+	}
+}
+
+// What was before a target is not held against a module.
+func TestSightsForgive(t *testing.T) {
+	at := time.Now()
+	s := sights{}
+	see := func(c schema.Container) schema.Container {
+		at = at.Add(time.Second)
+		c.ID = "a"
+		return s.see(schema.Observed{Containers: []schema.Container{c}}, at).Containers[0]
+	}
+	see(schema.Container{State: schema.StateExited, Restarts: 9})
+	s.forgive()
+	if c := see(schema.Container{State: schema.StateExited, Restarts: 9}); c.Restarts != 0 || !c.ExitedAt.IsZero() {
+		t.Errorf("forgiven, and seen as %+v", c)
+	}
+	if c := see(schema.Container{State: schema.StateRunning, PID: 1, Restarts: 1}); c.Restarts != 1 {
+		t.Errorf("restarted, and seen as %+v", c)
+	}
+	if c := see(schema.Container{State: schema.StateExited, Restarts: 1}); c.Restarts != 1 || !c.ExitedAt.Equal(at) {
+		t.Errorf("ended again, and seen as %+v", c)
+	}
 }

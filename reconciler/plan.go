@@ -12,12 +12,15 @@ type Plan []Action
 
 // Action is one step as data: the plan, the log and the report use its words.
 type Action struct {
-	Verb      string    `json:"verb"`                // Remove, Start, Restart or Wait
+	Verb      string    `json:"verb"`                // Remove, Start, Restart, Stop or Wait
 	Module    string    `json:"module,omitempty"`    // empty when the container is not ours
 	Container string    `json:"container,omitempty"` // the runtime's id; empty when there is none yet
 	Reason    string    `json:"reason"`              // why, for people
 	Restarts  int       `json:"restarts,omitempty"`  // Restart: the count to record
+	After     string    `json:"after,omitempty"`     // Remove: a module that depends on this one and goes before it
 	Until     time.Time `json:"until,omitzero"`      // Wait: when it is due; zero when it waits for something other than time
+
+	beside bool // the module runs, or is to run, as another container meanwhile
 }
 
 // What Action.Verb may say.
@@ -25,6 +28,7 @@ const (
 	Remove  = "remove"  // end the container and delete it
 	Start   = "start"   // make the module's container and run it
 	Restart = "restart" // run the existing container again
+	Stop    = "stop"    // end the container's process and keep the container, to be restarted
 	Wait    = "wait"    // nothing can be done yet
 )
 
@@ -48,9 +52,10 @@ func (p Plan) String() string {
 }
 
 // subject is what at most one action at a time is concerned with: the module,
-// or the container where there is no module.
+// or the container where there is no module, or where the module goes on as
+// another one.
 func (a Action) subject() string {
-	if a.Module == "" {
+	if a.Module == "" || a.beside {
 		return containerPrefix + a.Container
 	}
 	return a.Module
@@ -63,7 +68,7 @@ func isContainer(subject string) bool { return strings.HasPrefix(subject, contai
 
 // wait is the action put off.
 func (a Action) wait(reason string, until time.Time) Action {
-	a.Verb, a.Reason, a.Until, a.Restarts = Wait, reason, until, 0
+	a.Verb, a.Reason, a.Until, a.Restarts, a.After = Wait, reason, until, 0, ""
 	return a
 }
 
@@ -77,21 +82,11 @@ func (p Plan) due() time.Time {
 	return due
 }
 
-// find returns the plan's action of that verb for that module.
-func (p Plan) find(verb, module string) (Action, bool) {
-	for _, a := range p {
-		if a.Verb == verb && a.Module == module {
-			return a, true
-		}
-	}
-	return Action{}, false
-}
-
 // switches reports whether the plan still makes or deletes containers, rather
 // than only keeping those that are there.
 func (p Plan) switches() bool {
 	for _, a := range p {
-		if a.Verb == Start || a.Verb == Remove || a.Verb == Wait && a.Container == "" {
+		if a.Verb == Start || a.Verb == Remove || a.Verb == Wait && (a.Container == "" || a.beside) {
 			return true
 		}
 	}

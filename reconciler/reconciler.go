@@ -100,23 +100,31 @@ type Reconciler struct {
 
 	deciding sync.Mutex // held from reading the state until its successor is on the disk; before mu
 
-	mu       sync.Mutex      // guards what follows
-	state    state           // changed under deciding too
-	unsaved  bool            // a decision of supervision is not on the disk yet
-	previous schema.Desired  // the target before, to explain what is replaced
-	newest   commit          // acceptable; the zero commit until there was one
-	attempt  int             // how often a person had something tried again
-	setback  string          // the newest commit, when it was refused since it came
-	next     *schema.Desired // staged, for supervision to take over
-	staging  []schema.Image  // of the candidate
-	shelf    shelf           // what is known of images
-	sights   sights          // when containers were seen to start and exit
-	busy     map[string]deed // the action under way, by Action.subject
-	failures failures        // of actions
-	declared bool            // the Reporter has the target
-	settled  bool            // the target's containers are made and nothing else is there
-	pruned   bool            // since the target became last-good
-	leave    func()          // ends the work on images of an older target
+	mu       sync.Mutex          // guards what follows
+	state    state               // changed under deciding too
+	unsaved  bool                // a decision of supervision is not on the disk yet
+	previous schema.Desired      // the target before, to explain what is replaced
+	newest   commit              // acceptable; the zero commit until there was one
+	attempt  int                 // how often a person had something tried again
+	setback  string              // the newest commit, when it was refused since it came
+	next     *schema.Desired     // staged, for supervision to take over
+	staging  []schema.Image      // of the candidate
+	shelf    shelf               // what is known of images
+	sights   sights              // when containers were seen to start and exit
+	busy     map[string]deed     // the action under way, by Action.subject
+	failures failures            // of actions
+	mends    mends               // of drift, of late
+	gaps     gaps                // in which modules are down because they are replaced
+	since    time.Time           // when the target was taken over, or the agent began with it
+	before   map[string]int      // restarts of each container when that was; nil until they were looked at
+	checkups map[string]*checkup // by container
+	declared bool                // the Reporter has the target
+	settled  bool                // the target's containers are made and nothing else is there
+	pruned   bool                // since the target became last-good
+	leave    func()              // ends the work on images of an older target
+
+	catalogs catalogs // of supervision alone
+	tails    tails
 
 	// What only the report shows.
 	observed schema.Observed  // with the runtime's own times
@@ -199,6 +207,7 @@ func (r *Reconciler) load() {
 	r.state, r.refused = state, state.Refused
 	r.events, r.revisions = events, revisions
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
+	r.mends, r.gaps, r.checkups, r.since = mends{}, gaps{}, map[string]*checkup{}, time.Now()
 	r.trouble, r.leave = map[string]error{}, func() {}
 	r.settled = !state.Trial // until the first pass knows
 	if !state.accepted() {

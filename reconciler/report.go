@@ -161,16 +161,33 @@ func runtimeStatus(m schema.Module, c schema.Container, there bool, waits Action
 	case m.Status == schema.StatusStopped && !there:
 		return schema.RuntimeStopped, ""
 	case there && c.State == schema.StateRunning:
-		return schema.RuntimeRunning, waits.Reason
-	case failure.Count > 0 && failure.Verb != Remove:
+		return runningStatus(m, c, waits)
+	case failure.Count > 0 && failure.Verb != Remove && failure.Verb != Stop:
 		return schema.RuntimeFailed, failure.Verb + ": " + failure.Err.Error()
+	case there && c.State == schema.StatePaused:
+		return schema.RuntimeUnhealthy, "is paused"
 	case there && c.State == schema.StateExited && restarts(m, c):
 		return schema.RuntimeBackoff, ending(c)
-	case there && c.State == schema.StateExited && c.ExitCode == 0 && !c.OOMKilled:
+	case there && c.State == schema.StateCreated && !waits.Until.IsZero():
+		return schema.RuntimeBackoff, waits.Reason
+	case there && c.State == schema.StateExited && !failed(c):
 		return schema.RuntimeStopped, ending(c)
 	case there && c.State == schema.StateExited:
 		return schema.RuntimeFailed, ending(c)
 	default:
 		return schema.RuntimeUnknown, waits.Reason
+	}
+}
+
+// runningStatus is the state of a module that runs: what its probes say.
+func runningStatus(m schema.Module, c schema.Container, waits Action) (status, description string) {
+	probed := m.Status != schema.StatusStopped && !m.Health.IsZero()
+	switch {
+	case probed && (c.Health == schema.HealthUnhealthy || c.Health == schema.HealthUnready):
+		return schema.RuntimeUnhealthy, c.HealthReason
+	case probed && c.Health != schema.HealthHealthy && c.Hash == m.Hash():
+		return schema.RuntimeStarting, c.HealthReason
+	default:
+		return schema.RuntimeRunning, waits.Reason
 	}
 }

@@ -13,10 +13,13 @@ type sights map[string]sight
 
 // sight is one run of a container, as seen.
 type sight struct {
+	state    string    // as seen last
 	pid      int       // while it runs
 	restarts int       // tells one run from the next
+	exit     time.Time // by the runtime's clock; tells one exit from the next, and nothing else
 	started  time.Time // first seen running; zero when it was never seen so
-	exited   time.Time // first seen exited
+	exited   time.Time // first seen exited, or without the process that it had; zero when that was before the target
+	forgiven int       // restarts that are not held against it
 }
 
 // see returns what is observed at now with the times at which it was first seen,
@@ -28,6 +31,7 @@ func (s sights) see(observed schema.Observed, now time.Time) schema.Observed {
 		is := was.next(c, known, now)
 		s[c.ID] = is
 		c.StartedAt, c.ExitedAt = is.started, is.exited
+		c.Restarts = max(0, c.Restarts-is.forgiven)
 		seen.Containers[i] = c
 	}
 	if len(s) > len(observed.Containers) {
@@ -38,22 +42,45 @@ func (s sights) see(observed schema.Observed, now time.Time) schema.Observed {
 
 // next is what is known after c is seen.
 func (was sight) next(c schema.Container, known bool, now time.Time) sight {
+	sameRun := known && was.restarts == c.Restarts
+	is := sight{state: c.State, restarts: c.Restarts}
 	switch c.State {
 	case schema.StateRunning:
-		if !known || was.pid != c.PID || was.restarts != c.Restarts || was.started.IsZero() {
-			return sight{pid: c.PID, restarts: c.Restarts, started: now}
+		if sameRun && was.state == c.State && was.pid == c.PID {
+			return was
 		}
+		is.pid, is.started = c.PID, now
 	case schema.StateExited:
-		if !known || was.restarts != c.Restarts {
-			return sight{restarts: c.Restarts, exited: now}
+		is.exit, is.exited = c.ExitedAt, now
+		if sameRun && was.state != c.State {
+			is.started, is.forgiven = was.started, was.forgiven
 		}
-		if was.exited.IsZero() {
-			was.exited = now
+		if sameRun && was.state == c.State && was.exit.Equal(c.ExitedAt) {
+			return was
 		}
-	default:
-		return sight{restarts: c.Restarts}
+	case schema.StateCreated:
+		if sameRun { // what process it had ended without a trace
+			is.started, is.exited, is.forgiven = was.started, was.exited, was.forgiven
+			if was.state == schema.StateRunning {
+				is.exited = now
+			}
+		}
+	default: // paused; when it goes on, its time begins again
+		if sameRun {
+			is.forgiven = was.forgiven
+		}
 	}
-	return was
+	return is
+}
+
+// forgive starts every count anew, for another target: what ended before it is
+// due at once, and former restarts do not lengthen a back-off.
+func (s sights) forgive() {
+	for id, is := range s {
+		is.forgiven = is.restarts
+		is.exited = time.Time{}
+		s[id] = is
+	}
 }
 
 func (s sights) forget(observed schema.Observed) {

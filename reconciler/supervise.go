@@ -42,7 +42,7 @@ func (r *Reconciler) pass(ctx context.Context) time.Time {
 // view is what one pass looks at.
 type view struct {
 	at       time.Time
-	observed schema.Observed // with the times at which this agent saw things happen
+	observed schema.Observed // with what the probes say, and the times at which this agent saw things happen
 	busy     map[string]deed // by Action.subject, from before the observation
 }
 
@@ -64,10 +64,50 @@ func (r *Reconciler) view(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	now := time.Now()
+	r.examine(ctx, observed, now)
 	if !slices.Equal(observed.Containers, r.observed.Containers) {
 		r.change(func() { r.observed = observed })
 	}
-	return view{now, r.sights.see(observed, now), busy}, nil
+	seen := r.sights.see(observed, now)
+	r.tails.take(seen, r.Output)
+	if r.before == nil {
+		r.before = restartsOf(seen)
+	}
+	return view{now, seen, busy}, nil
+}
+
+// startOver forgets what is held against modules, for another target. The caller
+// holds r.mu.
+func (r *Reconciler) startOver() {
+	r.verdict, r.failures, r.mends = Verdict{}, failures{}, mends{}
+	r.sights.forgive()
+	r.before, r.since = nil, time.Now()
+}
+
+// restartsOf are the restarts of each container by its id.
+func restartsOf(observed schema.Observed) map[string]int {
+	restarts := make(map[string]int, len(observed.Containers))
+	for _, c := range observed.Containers {
+		restarts[c.ID] = c.Restarts
+	}
+	return restarts
+}
+
+// onTrial is what the view says of the target's trial: restarts of before count
+// for nothing. With the agent ends what it knew of earlier ones, so a trial
+// begins again with it.
+func (r *Reconciler) onTrial(v view) Verdict {
+	observed := schema.Observed{Containers: slices.Clone(v.observed.Containers)}
+	for i, c := range observed.Containers {
+		if before := r.before[c.ID]; c.Restarts >= before {
+			observed.Containers[i].Restarts -= before
+		}
+	}
+	desired, lastGood := r.catalogs.of(r.state.Target), r.catalogs.of(r.state.LastGood)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	trial := Trial{Desired: r.state.Target, LastGood: r.state.LastGood, Failures: r.failures, Since: r.since}
+	return trial.judge(desired, lastGood, observed, v.at)
 }
 
 // declare tells the reporter what the target is, before anything of it starts.
@@ -92,10 +132,17 @@ func (r *Reconciler) declare(ctx context.Context) {
 // planFor is what can be done now about the difference between the target and
 // what is there.
 func (r *Reconciler) planFor(v view) Plan {
-	target := r.state.Target
-	difference := Diff(target, v.observed, v.at).Explain(target, v.observed, r.state.LastGood, r.previous)
+	target, known := r.state.Target, []schema.Desired{r.state.LastGood, r.previous}
+	catalogs := []*catalog{r.catalogs.of(target)}
+	for _, d := range known {
+		catalogs = append(catalogs, r.catalogs.of(d))
+	}
+	difference := difference(target, catalogs, v.observed, v.at).explain(v.observed, catalogs)
 	r.mu.Lock()
-	ground := ground{now: v.at, target: target, busy: v.busy, failures: r.failures, shelf: r.shelf, declared: r.declared}
+	ground := ground{
+		now: v.at, target: catalogs[0], busy: v.busy,
+		failures: r.failures, mends: r.mends, shelf: r.shelf, declared: r.declared,
+	}
 	plan := ground.hold(difference)
 	r.mu.Unlock()
 	settled := !difference.switches()

@@ -111,6 +111,7 @@ func TestCrashedModuleRestartsWhileAnotherStops(t *testing.T) {
 func TestModulesAreReplacedWhileAnotherTakesAnHourToStop(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor", env("1")), module("slow", env("1")))
+		w.deadline = 2 * time.Hour
 		w.machine.set(func() { w.machine.slow["slow"] = time.Hour })
 		w.push(module("sensor", env("2")), module("slow", env("2")))
 		w.did("remove sensor")

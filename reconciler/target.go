@@ -56,9 +56,7 @@ func (r *Reconciler) judge(v view) {
 	if !r.state.Trial {
 		return
 	}
-	r.mu.Lock()
-	verdict := Judge(r.state.Target, r.state.LastGood, v.observed, r.failures, v.at)
-	r.mu.Unlock()
+	verdict := r.onTrial(v)
 	if !slices.Equal(verdict.Modules, r.verdict.Modules) || verdict.Until != r.verdict.Until {
 		r.change(func() { r.verdict = verdict })
 	}
@@ -102,7 +100,7 @@ func (r *Reconciler) become(s state, err error) {
 		if another {
 			r.previous = r.state.Target
 			r.declared, r.settled = false, false
-			r.verdict, r.failures = Verdict{}, failures{} // a new target resets every back-off
+			r.startOver() // a new target resets every back-off
 			r.refused = nil
 			r.leave()
 		}

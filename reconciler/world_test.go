@@ -47,7 +47,9 @@ type world struct {
 	verifier *verifier
 	twin     *twin
 	lines    *lines
-	stop     func() // ends the agent and leaves the modules alone
+	deadline time.Duration              // of every revision; 0 is the default
+	permits  func(schema.Desired) error // what the device's owner allows; nil is everything
+	stop     func()                     // ends the agent and leaves the modules alone
 }
 
 // gate is the trial of every revision in these tests.
@@ -77,7 +79,8 @@ func (w *world) start() {
 	w.Reconciler = &reconciler.Reconciler{
 		Device: w.Device, StateDir: w.StateDir,
 		Source: w.repo, Renderer: w.repo, Verifier: w.verifier, Runtime: w.machine, Store: w.machine, Reporter: w.twin,
-		Log: slog.New(slog.NewTextHandler(w.lines, nil)),
+		Prober: w.machine, Output: w.machine,
+		Log: slog.New(slog.NewTextHandler(w.lines, nil)), Permits: w.permits,
 	}
 	w.machine.exited, w.twin.handed = w.Kick, func() {}
 	ctx, cancel := context.WithCancel(w.Context())
@@ -94,7 +97,7 @@ func (w *world) start() {
 // push commits a definition and says so to the agent.
 func (w *world) push(modules ...schema.Module) string {
 	w.machine.set(func() { w.machine.untouched = false })
-	commit := w.repo.commit(schema.Desired{Device: w.Device, Gate: schema.Duration(gate), Modules: modules})
+	commit := w.repo.commit(schema.Desired{Device: w.Device, Gate: schema.Duration(gate), Deadline: schema.Duration(w.deadline), Modules: modules})
 	w.Moved()
 	synctest.Wait()
 	return commit
