@@ -70,25 +70,25 @@ func samePointee[T comparable](a, b *T) bool {
 // ExecProbe runs a command in the module's container, as the module's user. Exit
 // code 0 is success. There is no shell but one that Command names.
 type ExecProbe struct {
-	Command []string `json:"command"`
+	Command []string `json:"command"` // the program first; at most 256 words, and MaxArgsBytes together
 }
 
-// HTTPProbe asks, in the module's network, on the loopback. A status from 200 to
-// 399 is success.
+// HTTPProbe asks with GET, in the module's network, on the loopback. A status from
+// 200 to 399 is success; redirects are not followed.
 type HTTPProbe struct {
-	Port int    `json:"port"`
-	Path string `json:"path"` // default /
+	Port int    `json:"port"` // 1 to 65535
+	Path string `json:"path"` // with its query, escaped as it goes over the wire; default /
 }
 
 // TCPProbe connects, in the module's network, on the loopback.
 type TCPProbe struct {
-	Port int `json:"port"`
+	Port int `json:"port"` // 1 to 65535
 }
 
 // NATSProbe calls a direct method of the module through the leaf. An answer that
 // is not an error is success.
 type NATSProbe struct {
-	Method string `json:"method"` // default health
+	Method string `json:"method"` // one element of a subject; default health
 }
 
 // What Container.Health may say.

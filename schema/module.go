@@ -41,14 +41,18 @@ const (
 )
 
 // Restart says when a module that ended is started again. The n-th restart
-// waits min(Min·2ⁿ, Max); it never gives up for good.
+// waits min(Min·2ⁿ, Max); it never gives up for good. With a Min of 0 the first
+// restart comes at once, and the waits after it begin at 1s.
 type Restart struct {
-	Policy string   `json:"policy"`
-	Min    Duration `json:"min"`
-	Max    Duration `json:"max"`
+	Policy string   `json:"policy"` // one of the Restart constants
+	Min    Duration `json:"min"`    // 0, or 100ms to 1h; default 10s
+	Max    Duration `json:"max"`    // Min, but at least 1s, to 24h; default 5m
 }
 
 // Update says how a new definition of a module replaces the container that runs.
+// UpdateStartThenStop has two of it for a moment, so it is refused on the host's
+// network, with a mount that both would write to, and with a probe by NATS, which
+// either could answer.
 type Update struct {
 	Strategy string `json:"strategy,omitempty"` // UpdateRecreate, which empty is, or UpdateStartThenStop
 }

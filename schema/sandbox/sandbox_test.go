@@ -273,6 +273,25 @@ func TestSilentChild(t *testing.T) {
 	}
 }
 
+// BenchmarkProbes is what three probes in each of 500 modules add to it.
+func BenchmarkProbes(b *testing.B) {
+	for name, health := range map[string]string{
+		"none":  "{}",
+		"three": `{startup: tcp: port: 80, liveness: http: port: 80, readiness: {exec: command: ["/ready"], interval: "1s"}}`,
+	} {
+		source := modules(499) + "device: modules: [_]: health: " + health + "\n"
+		tree := fleet(map[string]string{"d1": source})
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := schema.Load(context.Background(), tree, "d1"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkRender(b *testing.B) {
 	for _, n := range []int{1, 100, 500} {
 		tree := fleet(map[string]string{"d1": modules(n - 1)})
