@@ -1,7 +1,6 @@
 package fault_test
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -30,8 +29,6 @@ func TestTmp(t *testing.T) {
 			d.Invariants(t)
 			t.Log("invariants", time.Since(t0))
 			t.Log(d.Controller.Reached())
-			l, _ := os.ReadFile(d.Log(fault.AgentPart))
-			t.Logf("%s", l)
 			d.PowerOff()
 		}
 	}

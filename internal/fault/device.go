@@ -171,7 +171,7 @@ func (d *Device) Revive() {
 		os.Remove(d.Address)
 		path := "PATH=" + filepath.Dir(d.containerd) + ":" + filepath.Dir(d.runc) + ":" + os.Getenv("PATH")
 		d.pids[ContainerdPart] = d.Machine.start(d.Log(ContainerdPart), []string{path, d.clockVariable()},
-			d.containerd, "--config", filepath.Join(d.Dir, "containerd.toml"), "--log-level", "info")
+			d.containerd, "--config", filepath.Join(d.Dir, "containerd.toml"), "--log-level", "warn")
 	}
 	if d.down(AgentPart) {
 		d.pids[AgentPart] = d.Machine.start(d.Log(AgentPart),
@@ -249,7 +249,7 @@ func (d *Device) cleanUp() {
 	d.PowerOff()
 	if d.t.Failed() {
 		for _, p := range []Part{AgentPart, ContainerdPart} {
-			d.t.Logf("%s:\n%s", p, tail(d.Log(p), 16<<10))
+			d.t.Logf("%s:\n%s", p, tail(d.Log(p), 8<<10))
 		}
 	}
 	if err := os.RemoveAll(d.Dir); err != nil {

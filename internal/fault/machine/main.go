@@ -96,6 +96,10 @@ func prepare(bootID, hosts, keep string) error {
 	if err := syscall.Mount(hosts, "/etc/hosts", "", syscall.MS_BIND, ""); err != nil {
 		return fmt.Errorf("hosts: %w", err)
 	}
+	// What a reboot clears. runc keeps its state there, whoever calls it.
+	if err := syscall.Mount("machine", "/run", "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("/run: %w", err)
+	}
 	table, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
