@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 // TestDiff runs testdata/diff: desired, observed and now, and the plan for them.
 func TestDiff(t *testing.T) {
-	golden(t, "diff", func(c situation) string {
+	golden(t, "diff", "plan", func(c situation) string {
 		plan := reconciler.Diff(c.desired, c.observed, now, c.lastGood).Explain(c.desired, c.observed, c.lastGood)
 		var b strings.Builder
 		for _, a := range plan {
@@ -46,7 +46,7 @@ func TestDiff(t *testing.T) {
 // TestJudge runs testdata/judge: desired, last-good, observed, failures and for
 // how long the trial goes on, and the verdict on them.
 func TestJudge(t *testing.T) {
-	golden(t, "judge", func(c situation) string {
+	golden(t, "judge", "verdict", func(c situation) string {
 		v := reconciler.Judge(c.trial, c.observed, now)
 		var b strings.Builder
 		b.WriteString(v.State)
@@ -83,7 +83,7 @@ type container struct {
 	Since           string // of Health
 }
 
-func golden(t *testing.T, dir string, run func(situation) string) {
+func golden(t *testing.T, dir, result string, run func(situation) string) {
 	files, err := filepath.Glob(filepath.Join("testdata", dir, "*.txtar"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)
@@ -93,6 +93,9 @@ func golden(t *testing.T, dir string, run func(situation) string) {
 			archive, err := txtar.ParseFile(path)
 			must(t, err)
 			want := &archive.Files[len(archive.Files)-1]
+			if want.Name != result {
+				t.Fatalf("%s ends with %q, want %q", path, want.Name, result)
+			}
 			got := run(read(t, archive))
 			if *update {
 				want.Data = []byte(got)
