@@ -149,6 +149,17 @@ func (r *Reconciler) Rollback(q Request) (Rollback, error) {
 	return Rollback{From: from, To: to, Hold: held}, nil
 }
 
+// History is what happened to revisions, oldest first.
+func (r *Reconciler) History() []schema.Event {
+	r.deciding.Lock()
+	events := r.events
+	r.deciding.Unlock()
+	if events == nil {
+		return nil // the agent is starting
+	}
+	return events.Events()
+}
+
 // find is the definition of the revision that a request to roll back means.
 func (r *Reconciler) find(s state, q Request) (schema.Desired, error) {
 	if !s.accepted() {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -24,13 +26,12 @@ func (r *Reconciler) Report() schema.Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	report := schema.Report{
-		Agent:             r.Agent,
-		Phase:             r.phaseNow(),
-		Revision:          r.state.Target.Revision,
-		LastGood:          r.state.LastGood.Revision,
-		LastDesiredStatus: r.status(),
-		Refused:           r.shown(),
-		Order:             r.state.Order,
+		Agent:    r.Agent,
+		Phase:    r.phaseNow(),
+		Revision: r.state.Target.Revision,
+		LastGood: r.state.LastGood.Revision,
+		Refused:  r.shown(),
+		Order:    r.state.Order,
 	}
 	if newest := r.newest.revision; newest.Commit != r.state.Target.Revision.Commit {
 		report.Newest = newest
@@ -38,6 +39,7 @@ func (r *Reconciler) Report() schema.Report {
 	if len(r.state.Target.Modules) > 0 {
 		report.Modules = r.modules()
 	}
+	report.LastDesiredStatus = r.status(report.Modules)
 	return report
 }
 
@@ -72,9 +74,9 @@ func (r *Reconciler) reporting(ctx context.Context) {
 
 // status is the outcome of the newest definition that the device saw, in the
 // order of what a person must know first. The caller holds r.mu.
-func (r *Reconciler) status() schema.Status {
+func (r *Reconciler) status(modules map[string]schema.ModuleReport) schema.Status {
 	if refused := r.shown(); refused != nil {
-		return schema.Status{Code: codeOf(*refused), Description: refused.Reason}
+		return schema.Status{Code: codeOf(*refused), Description: describe(*refused)}
 	}
 	if r.state.Trial && r.verdict.State == Failed {
 		return schema.Status{Code: schema.CodeFailed, Description: r.verdict.Worst().String()}
@@ -86,6 +88,9 @@ func (r *Reconciler) status() schema.Status {
 		if err := r.trouble[topic]; err != nil {
 			return schema.Status{Code: schema.CodeFailed, Description: err.Error()}
 		}
+	}
+	if failing := notAsDeclared(modules); failing != "" {
+		return schema.Status{Code: schema.CodeFailed, Description: failing}
 	}
 	for _, topic := range []string{troubleStaging, troubleImages, troubleSource} {
 		if err := r.trouble[topic]; err != nil {
@@ -99,7 +104,29 @@ func (r *Reconciler) status() schema.Status {
 	if !r.state.accepted() {
 		return schema.Status{Code: schema.CodeEmpty, Description: "no revision was accepted yet"}
 	}
+	if r.state.Order != nil {
+		return schema.Status{Code: schema.CodeOK, Description: orderLine(*r.state.Order)}
+	}
 	return schema.Status{Code: schema.CodeOK}
+}
+
+// notAsDeclared says which module does not run as it should, and why: "sensor is
+// in back-off: exited with code 3". Empty when all do.
+func notAsDeclared(modules map[string]schema.ModuleReport) string {
+	words := map[string]string{
+		schema.RuntimeBackoff:   " is in back-off",
+		schema.RuntimeFailed:    " has failed",
+		schema.RuntimeUnhealthy: " is unhealthy",
+	}
+	for _, name := range slices.Sorted(maps.Keys(modules)) {
+		m := modules[name]
+		if word := words[m.RuntimeStatus]; word != "" && m.StatusDescription != "" {
+			return name + word + ": " + m.StatusDescription
+		} else if word != "" {
+			return name + word
+		}
+	}
+	return ""
 }
 
 // codeOf is how grave a refusal is: whether the definition is at fault or what
@@ -111,6 +138,14 @@ func codeOf(why schema.Refusal) int {
 	default:
 		return schema.CodeFailed
 	}
+}
+
+// describe says a refusal in a line.
+func describe(why schema.Refusal) string {
+	if why.By != "" {
+		return "rolled back by " + why.By + ": " + why.Reason
+	}
+	return why.Reason
 }
 
 // modules is the state of each declared module. The caller holds r.mu.
