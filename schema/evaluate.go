@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"path"
@@ -31,7 +32,7 @@ func (t Tree) evaluate(device, dir string) (desired Desired, err error) {
 	if err != nil {
 		return Desired{}, err
 	}
-	p := &problems{root: treeRoot, places: newLocator(inst.Files), label: "device"}
+	p := &problems{root: treeRoot, places: newLocator(inst.Files), label: "device", otherDefinitions: t.vendorsOthers()}
 	ctx := cuecontext.New()
 	value := ctx.BuildInstance(inst)
 	if err := validate(value); err != nil {
@@ -58,6 +59,18 @@ func (t Tree) evaluate(device, dir string) (desired Desired, err error) {
 		return Desired{}, err
 	}
 	return desired, nil
+}
+
+// vendorsOthers reports whether the tree has definitions that are not those of
+// this binary.
+func (t Tree) vendorsOthers() bool {
+	ours, others := Definitions(), false
+	for name, source := range t {
+		if file, ok := strings.CutPrefix(name, vendorDir+"/"); ok {
+			others = others || !bytes.Equal(source, ours[file])
+		}
+	}
+	return others
 }
 
 var devicePath = cue.ParsePath("device")

@@ -35,6 +35,15 @@ func hint(at []string, message string) ([]string, string) {
 	return at, message
 }
 
+// hintDefinitions says of a field that there is, and that the author's own
+// definitions refuse, why that may be.
+func hintDefinitions(at []string, message string) string {
+	if message != "field not allowed" || len(at) == 0 || !slices.Contains(fieldNames(), unquoted(at[len(at)-1])) {
+		return message
+	}
+	return message + ": the definitions in " + vendorDir + " are of another release: if they are older, replace them by those that `tidemark init` writes into an empty directory"
+}
+
 // badProbe says what is wrong with a #Probe where CUE prints how it is defined;
 // "" when that is not so.
 func badProbe(at []string, message string) string {

@@ -25,6 +25,8 @@ type problems struct {
 	files  map[string]string // other files that are the author's, and how to show them
 	places *locator          // finds a place by path where an error has none of its own
 	label  string            // stands for the root of a value whose paths begin with a definition
+
+	otherDefinitions bool // the author's definitions are not those of this binary
 }
 
 // add notes a problem at a path, with its place.
@@ -57,6 +59,9 @@ func (p *problems) convert(e errors.Error) Problem {
 		message = strings.ReplaceAll(message, p.root+"/", "")
 	}
 	path, message = hint(path, message)
+	if p.otherDefinitions {
+		message = hintDefinitions(path, message)
+	}
 	problem := Problem{Path: joinPath(path), Message: message}
 	var own []Position
 	for _, pos := range errors.Positions(e) {
