@@ -127,13 +127,10 @@ func (r *Runtime) present(ctx context.Context, desc ocispec.Descriptor) (int64, 
 		return 0, fmt.Errorf("look up layer %s: %w", desc.Digest, err)
 	}
 	status, err := store.Status(ctx, remotes.MakeRefKey(ctx, desc))
-	if err == nil {
-		return status.Offset, nil
+	if err != nil {
+		return 0, nil // none has begun, or it cannot be gone on with
 	}
-	if !errdefs.IsNotFound(err) {
-		return 0, fmt.Errorf("look up the download of layer %s: %w", desc.Digest, err)
-	}
-	return 0, nil
+	return status.Offset, nil
 }
 
 // documents are an image's index, manifest and configuration. It is a

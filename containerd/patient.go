@@ -30,9 +30,10 @@ type patient struct {
 
 // How often, and after which pauses, a registry is asked that does not answer.
 const (
-	maxAttempts = 10
-	firstPause  = 100 * time.Millisecond
-	lastPause   = 10 * time.Second
+	maxAttempts   = 9 // in the middle of a download
+	firstAttempts = 5 // of the first question: a registry that is down is soon told
+	firstPause    = 100 * time.Millisecond
+	lastPause     = 10 * time.Second
 )
 
 // Fetch is remotes.Fetcher's. Only the registry is asked, not the addresses that
@@ -101,7 +102,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 		if isFinal(err) {
 			return 0, err
 		}
-		wait, ok := b.tries.next()
+		wait, ok := b.tries.next(maxAttempts)
 		if !ok {
 			return 0, fmt.Errorf("%d attempts: %w", maxAttempts, err)
 		}
@@ -163,9 +164,9 @@ func insist(ctx context.Context, ask func() error) error {
 		if err == nil || isFinal(err) {
 			return err
 		}
-		wait, ok := tries.next()
+		wait, ok := tries.next(firstAttempts)
 		if !ok {
-			return fmt.Errorf("%d attempts: %w", maxAttempts, err)
+			return fmt.Errorf("%d attempts: %w", firstAttempts, err)
 		}
 		if err := pause(ctx, wait); err != nil {
 			return err
@@ -176,10 +177,10 @@ func insist(ctx context.Context, ask func() error) error {
 // attempts counts failures without progress. The zero value is none.
 type attempts struct{ failed int }
 
-// next says how long to wait before the next attempt, if there is to be one.
-func (a *attempts) next() (wait time.Duration, ok bool) {
+// next says how long to wait before the next of so many attempts.
+func (a *attempts) next(most int) (wait time.Duration, ok bool) {
 	a.failed++
-	if a.failed >= maxAttempts {
+	if a.failed >= most {
 		return 0, false
 	}
 	return min(firstPause<<(a.failed-1), lastPause), true

@@ -10,11 +10,31 @@ import (
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// Prune lets go of every image that is neither in keep, nor what a container
-// was made from, nor being pulled. containerd then collects its files in its
-// own time. It must not run while an image that is not in keep waits to be
-// started.
+// Prune deletes every image that is neither in keep, nor what a container was
+// made from, nor being pulled; when it returns, their files are gone. It must not
+// run while an image that is not in keep waits to be started.
+//
+// It works on a full disk: the room that deleting needs is kept as ballast.
 func (r *Runtime) Prune(ctx context.Context, keep []schema.Image) error {
+	at, err := r.roots(ctx)
+	if err != nil {
+		return fmt.Errorf("prune images: %w", err)
+	}
+	if err := shed(at); err != nil {
+		return fmt.Errorf("prune images: %w", err)
+	}
+	if err := r.release(ctx, keep); err != nil {
+		return err
+	}
+	if err := r.collect(ctx); err != nil {
+		return fmt.Errorf("prune images: %w", err)
+	}
+	load(at)
+	return nil
+}
+
+// release lets go of the images' records and of leases.
+func (r *Runtime) release(ctx context.Context, keep []schema.Image) error {
 	needed := map[string]bool{}
 	for _, image := range keep {
 		needed[string(image)] = true

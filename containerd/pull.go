@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
@@ -32,7 +34,8 @@ const (
 
 // Pull brings a verified image to the disk, unpacked and synced. The registry
 // is not asked when it is there already. There is no deadline but ctx's: what
-// has come before an interruption is kept and not asked for again.
+// has come before an interruption is kept and not asked for again, also after a
+// reboot. A disk that is full is told by syscall.ENOSPC in the error's chain.
 func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 	image := proof.Image()
 	if image == "" {
@@ -43,7 +46,11 @@ func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 		return fmt.Errorf("pull %s: %w", image, err)
 	}
 	defer unlock()
-	if err := r.pull(ctx, image); err != nil {
+	err = r.pull(ctx, image)
+	if err != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+		return fmt.Errorf("pull %s: %w: %w", image, syscall.ENOSPC, err)
+	}
+	if err != nil {
 		return fmt.Errorf("pull %s: %w", image, err)
 	}
 	return nil
@@ -61,7 +68,10 @@ func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
 		return err
 	}
 	failpoint.Reach("containerd.leased")
-	if err := r.fetch(leases.WithLease(ctx, lease.ID), image); err != nil {
+	settled := r.settle(ctx)
+	err = r.fetch(leases.WithLease(ctx, lease.ID), image)
+	settled()
+	if err != nil {
 		return err
 	}
 	failpoint.Reach("containerd.fetched")
@@ -75,27 +85,42 @@ func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
 	return nil
 }
 
-// leaseID names the lease of an image's pull.
-func leaseID(image schema.Image) string {
-	return "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:")
-}
-
-// lease returns the lease under which image is pulled, which may be that of an
-// earlier attempt. It does not expire: client.Pull's own would after a day.
+// lease returns the lease under which image is pulled during this boot, which
+// may be that of an earlier attempt. It does not expire: client.Pull's own would
+// after a day.
 func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, error) {
 	boot, err := bootID()
 	if err != nil {
 		return leases.Lease{}, err
 	}
-	lease, err := r.client.LeasesService().Create(ctx, leases.WithID(leaseID(image)),
+	id := "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:") + "-" + boot
+	lease, err := r.client.LeasesService().Create(ctx, leases.WithID(id),
 		leases.WithLabels(map[string]string{labelLeaseImage: string(image), labelLeaseBoot: boot}))
 	if errdefs.IsAlreadyExists(err) {
-		return leases.Lease{ID: leaseID(image)}, nil
+		return leases.Lease{ID: id}, nil
 	}
 	if err != nil {
 		return leases.Lease{}, fmt.Errorf("make a lease: %w", err)
 	}
 	return lease, nil
+}
+
+// settleEach is how much of a download a power cut may cost.
+const settleEach = 10 * time.Second
+
+// settle syncs what comes from time to time, until the function that it returns
+// is called. containerd syncs a layer when it is complete, which over a slow link
+// may be never between two power cuts.
+func (r *Runtime) settle(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for pause(ctx, settleEach) == nil {
+			_ = r.sync(ctx) // the sync that counts is the one before the marker
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // fetch downloads and unpacks. What came before and cannot be gone on with is
@@ -170,10 +195,10 @@ func (i *ingests) abort(ctx context.Context, store content.IngestManager) {
 	for _, desc := range i.descs {
 		ref := remotes.MakeRefKey(ctx, desc)
 		status, err := store.Status(ctx, ref)
-		if err != nil {
+		if errdefs.IsNotFound(err) {
 			continue // it is complete, or has not begun
 		}
-		if i.refused[desc.Digest] || status.Offset >= desc.Size {
+		if err != nil || i.refused[desc.Digest] || status.Offset >= desc.Size {
 			_ = store.Abort(ctx, ref)
 		}
 	}

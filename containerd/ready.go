@@ -125,5 +125,8 @@ func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
 	if _, err := r.client.ImageService().Update(ctx, record, "labels"); err != nil {
 		return fmt.Errorf("mark it as ready: %w", err)
 	}
+	if at, err := r.roots(ctx); err == nil {
+		load(at)
+	}
 	return nil
 }

@@ -102,8 +102,8 @@ func add(a, b int64) int64 {
 // weigh compares what is needed with what is free, on each filesystem.
 func (r *Runtime) weigh(sum need, found roots) error {
 	reserve := int64(r.Reserve)
-	if found.content == "" || found.snapshots == "" {
-		return errors.New("room: containerd does not say where it keeps its files")
+	if found.snapshots == "" {
+		return fmt.Errorf("room: the snapshotter %s does not say where it keeps its files", r.config.Snapshotter)
 	}
 	one, err := sameFilesystem(found.content, found.snapshots)
 	if err != nil {
