@@ -52,7 +52,8 @@ func (l *Leaf) newMethods() (*methods, error) {
 }
 
 // Handle answers devices.<device>.rpc.<name>, from people on the device and from
-// the hub, which has to name a reply subject below up.<device>.answer. Calls may run at the same time; their context ends with the leaf. An
+// the hub, which has to name a reply subject below up.<device>.answer. Calls may
+// run at the same time; their context ends with the leaf, and says FromHub. An
 // error is answered as twin.Answer: an *twin.Error as it is, any other with
 // twin.CodeFailed.
 func (l *Leaf) Handle(name string, f func(ctx context.Context, body []byte) ([]byte, error)) error {
@@ -62,12 +63,20 @@ func (l *Leaf) Handle(name string, f func(ctx context.Context, body []byte) ([]b
 	return l.methods.handle(name, f)
 }
 
+// fromHub is the key of what FromHub says.
+type fromHub struct{}
+
+// FromHub reports whether the call of a method with this context came over the
+// link, rather than from this device.
+func FromHub(ctx context.Context) bool { is, _ := ctx.Value(fromHub{}).(bool); return is }
+
 func (m *methods) handle(name string, f func(context.Context, []byte) ([]byte, error)) error {
 	subject := twin.Prefix(m.device, "") + ".rpc." + name
 	for _, conn := range []*nats.Conn{m.local, m.hub} {
 		if conn == nil {
 			continue
 		}
+		ctx := context.WithValue(m.ctx, fromHub{}, conn == m.hub)
 		_, err := conn.Subscribe(subject, func(msg *nats.Msg) {
 			select {
 			case m.slots <- struct{}{}:
@@ -77,7 +86,7 @@ func (m *methods) handle(name string, f func(context.Context, []byte) ([]byte, e
 			}
 			started := m.start(func() {
 				defer func() { <-m.slots }()
-				answer, err := f(m.ctx, msg.Data)
+				answer, err := f(ctx, msg.Data)
 				respond(msg, answer, err)
 			})
 			if !started {
