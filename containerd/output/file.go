@@ -14,6 +14,7 @@ import (
 type file struct {
 	path      string // of the log
 	marksPath string
+	spare     *spare
 
 	mu       sync.Mutex
 	loaded   bool
@@ -29,6 +30,9 @@ const (
 	keepLeast = 8 // eighths, when the disk is full
 	aheadPart = 4 // quarters are allocated ahead of what is printed
 )
+
+// gap is more than readers have seen of a log since its keeper looked last.
+const gap = 1 << 30
 
 // Bounds on how long a file seems to be, holes included.
 const (
@@ -49,7 +53,7 @@ func (f *file) begin(max int64, now moment) (warning, err error) {
 	if err := log.Chmod(0o600); err != nil {
 		return nil, err
 	}
-	state, err := f.survey(log)
+	state, err := f.survey(log, now)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +77,7 @@ func (f *file) look(max int64, now moment) (grown int64, err error) {
 		return 0, err
 	}
 	defer log.Close()
-	state, err := f.survey(log)
+	state, err := f.survey(log, now)
 	if err != nil {
 		return 0, err
 	}
@@ -109,7 +113,7 @@ func extentOf(log *os.File) (extent, error) {
 // survey finds out where the log is, reads its marks at the first call, and
 // brings f.ledger.base up to date where somebody else made the log shorter, or
 // this process's predecessor was killed when it did.
-func (f *file) survey(log *os.File) (extent, error) {
+func (f *file) survey(log *os.File, now moment) (extent, error) {
 	e, err := extentOf(log)
 	if err != nil {
 		return e, err
@@ -118,7 +122,7 @@ func (f *file) survey(log *os.File) (extent, error) {
 		var whole bool
 		f.ledger, whole = readLedger(f.marksPath)
 		f.loaded = true
-		if !whole && len(f.ledger.marks) > 0 {
+		if !whole {
 			_ = f.ledger.save(f.marksPath) // what is damaged in it harms no reader
 		}
 	}
@@ -126,8 +130,9 @@ func (f *file) survey(log *os.File) (extent, error) {
 	if f.ledger.base+e.size < end {
 		f.ledger.base += f.ledger.cutting
 	}
-	if f.ledger.base+e.size < end {
-		f.ledger.base, f.reserved = end, 0
+	if f.ledger.base+e.size < end { // by somebody else, who knows when: readers are before end+gap
+		f.ledger.base, f.reserved = end+gap, 0
+		_ = f.ledger.add(f.marksPath, mark{moment: now, offset: f.ledger.base, begin: true}, f.ledger.base) // for Log.Start
 	}
 	f.ledger.cutting = 0
 	if f.ledger.base != was.base || was.cutting != 0 {
@@ -138,7 +143,7 @@ func (f *file) survey(log *os.File) (extent, error) {
 
 // saveHeader writes what readers must know to find the log in its file.
 func (f *file) saveHeader() error {
-	err := saveAt(f.marksPath, f.ledger.header(), 0)
+	err := saveAt(f.marksPath, f.ledger.header.record(), 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return f.ledger.save(f.marksPath)
 	}
@@ -153,7 +158,7 @@ func (f *file) bound(log *os.File, e *extent, max int64) error {
 			return err
 		}
 	}
-	if e.start > longHole*max && e.start < e.size && !f.sparse {
+	if e.start > longHole*max && e.start < e.size && !f.sparse && roomy(log, max) {
 		err := f.shift(log, e, e.start, func() error {
 			return unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_COLLAPSE_RANGE, 0, e.start)
 		})
@@ -163,6 +168,14 @@ func (f *file) bound(log *os.File, e *extent, max int64) error {
 		return f.clear(log, e)
 	}
 	return nil
+}
+
+// roomy reports whether the disk has room for another log. Where it has not, no
+// hole is cut out: XFS gives back what is allocated ahead when it does that.
+func roomy(log *os.File, max int64) bool {
+	var stat unix.Statfs_t
+	err := unix.Fstatfs(int(log.Fd()), &stat)
+	return err == nil && int64(stat.Bavail)*stat.Bsize >= max
 }
 
 // punch leaves the newest keep bytes of the log.
@@ -175,7 +188,14 @@ func (f *file) punch(log *os.File, e *extent, keep int64) error {
 	if to -= to % int64(stat.Blksize); to <= e.start {
 		return nil
 	}
-	err := unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, to)
+	hole := func() error {
+		return unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, to)
+	}
+	err := hole()
+	if errors.Is(err, unix.ENOSPC) {
+		f.spare.give()
+		err = hole()
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		return f.clear(log, e)
 	}
@@ -192,7 +212,7 @@ func (f *file) clear(log *os.File, e *extent) error {
 	if err != nil {
 		return fmt.Errorf("clear it: %w", err)
 	}
-	return nil
+	return f.ledger.add(f.marksPath, mark{moment: present(), offset: f.ledger.base, begin: true}, f.ledger.base)
 }
 
 // shift makes the file shorter by its first n bytes, which cut does, and lets
@@ -220,25 +240,37 @@ func (f *file) reserve(log *os.File, e *extent, max int64) error {
 	if f.reserved-e.size > ahead/2 {
 		return nil
 	}
-	allocate := func() error {
-		return unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_KEEP_SIZE, e.size, ahead)
-	}
-	err := allocate()
+	got, err := allocate(log, e.size, ahead)
 	if errors.Is(err, unix.ENOSPC) && e.size-e.start > max/keepLeast {
 		if err := f.punch(log, e, max/keepLeast); err != nil {
 			return err
 		}
-		err = allocate()
+		got, err = allocate(log, e.size, ahead)
 	}
-	switch {
-	case errors.Is(err, unix.EOPNOTSUPP): // such as ramfs, and ext3: nothing helps there
+	if errors.Is(err, unix.EOPNOTSUPP) { // such as ramfs, and ext3: nothing helps there
 		f.reserved = math.MaxInt64
-	case err != nil:
+		return nil
+	}
+	f.reserved = e.size + got
+	if err != nil {
 		return fmt.Errorf("allocate %d KiB for it: %w", ahead>>10, err)
-	default:
-		f.reserved = e.size + ahead
 	}
 	return nil
+}
+
+// allocate takes n bytes from the filesystem for what will be at that position,
+// or as much as there is. It is an error to get less than a quarter.
+func allocate(log *os.File, position, n int64) (got int64, err error) {
+	for least := n / 4; n >= least; n /= 2 {
+		err = unix.Fallocate(int(log.Fd()), unix.FALLOC_FL_KEEP_SIZE, position, n)
+		if !errors.Is(err, unix.ENOSPC) {
+			break
+		}
+	}
+	if err != nil {
+		n = 0
+	}
+	return n, err
 }
 
 // news reports whether problem is not what was told last.

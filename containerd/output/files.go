@@ -31,6 +31,7 @@ type Files struct {
 	Warn func(error)
 
 	mu    sync.Mutex
+	spare *spare
 	known map[string]*file // by module
 	begun map[string]bool  // modules that Begin was called for
 }
@@ -54,6 +55,7 @@ func (f *Files) Begin(module string) (path string, err error) {
 	f.mu.Unlock()
 	one := f.file(module)
 	warning, err := one.begin(f.Max, present())
+	f.spare.take()
 	if err != nil {
 		return "", fmt.Errorf("log of %s: %w", module, err)
 	}
@@ -70,11 +72,12 @@ func (f *Files) file(module string) *file {
 		if f.Max == 0 {
 			f.Max = DefaultMax
 		}
+		f.spare = &spare{path: filepath.Join(f.Dir, marksDir, ".spare")}
 		f.sweep()
 	}
 	one, ok := f.known[module]
 	if !ok {
-		one = &file{path: logPath(f.Dir, module), marksPath: marksPath(f.Dir, module)}
+		one = &file{path: logPath(f.Dir, module), marksPath: marksPath(f.Dir, module), spare: f.spare}
 		f.known[module] = one
 	}
 	return one

@@ -21,6 +21,7 @@ type Log struct {
 	file      *os.File
 	path      string
 	marksPath string
+	stuck     header // in which a keeper was killed in a cut; zero is none known
 }
 
 // ErrNone is what Open says when a module has no log.
@@ -97,9 +98,12 @@ func describe(path string) (Info, error) {
 // steady calls read with how many bytes were cut out of the file before its
 // first, and again when that changed meanwhile.
 func (l *Log) steady(read func(base int64) error) error {
-	const tries, wait = 100, 10 * time.Millisecond // what a cut takes at most; a keeper that was killed in one never ends it
+	const tries, wait = 100, 10 * time.Millisecond // what a cut takes at most
 	before := l.header()
 	for range tries {
+		if before == l.stuck && before.cutting != 0 {
+			return read(l.settled())
+		}
 		err := read(before.base)
 		after := l.header()
 		if after.base == before.base && after.cutting == 0 {
@@ -109,19 +113,29 @@ func (l *Log) steady(read func(base int64) error) error {
 			time.Sleep(wait)
 		}
 	}
-	return read(before.base)
+	l.stuck = before
+	return read(l.settled())
 }
 
-// header reads base and cutting; without marks they are 0.
-func (l *Log) header() ledger {
+// settled is base where a keeper was killed in a cut: as its successor will find.
+func (l *Log) settled() int64 {
+	ledger, _ := readLedger(l.marksPath)
+	if info, err := l.file.Stat(); err == nil && ledger.base+info.Size() < ledger.end() {
+		return ledger.base + ledger.cutting
+	}
+	return ledger.base
+}
+
+// header reads the header of the marks; without them it is zero.
+func (l *Log) header() header {
 	f, err := os.Open(l.marksPath)
 	if err != nil {
-		return ledger{}
+		return header{}
 	}
 	defer f.Close()
 	b := make([]byte, headerSize)
 	if _, err := io.ReadFull(f, b); err != nil {
-		return ledger{}
+		return header{}
 	}
 	h, _ := parseHeader(b)
 	return h
@@ -151,11 +165,17 @@ func (l *Log) ReadAt(p []byte, position int64) (n int, err error) {
 }
 
 // Start is the first position that a whole line begins at. The first line is
-// not whole when something was cut off before it.
+// not whole when something was cut off before it, unless a run begins there.
 func (l *Log) Start() (int64, error) {
 	start, end, err := l.Span()
 	if err != nil || start == 0 {
 		return start, err
+	}
+	ledger, _ := readLedger(l.marksPath)
+	for _, m := range ledger.marks {
+		if m.begin && m.offset == start {
+			return start, nil
+		}
 	}
 	const longLine = 64 << 10 // one that is longer is shown from where it is there
 	b := make([]byte, min(longLine, end-start))
@@ -249,6 +269,9 @@ func (l *Log) Copy(w io.Writer, position int64) (next, lost int64, err error) {
 			return next, lost, err
 		}
 		if next < start {
+			if start, err = l.Start(); err != nil {
+				return next, lost, err
+			}
 			lost += start - next
 			next = start
 		}

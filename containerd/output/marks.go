@@ -46,12 +46,17 @@ type mark struct {
 	begin  bool  // a run of the module begins here
 }
 
+// header says how to find positions in the file.
+type header struct {
+	base    int64 // how many bytes were cut out of the log before its first
+	cutting int64 // not 0: so many more are about to be, or have been just now
+}
+
 // ledger is the content of a marks file: a header and up to maxMarks records,
 // each with its own checksum.
 type ledger struct {
-	base    int64 // how many bytes were cut out of the log before its first
-	cutting int64 // not 0: base is about to become so much larger, or has
-	marks   []mark
+	header
+	marks []mark
 }
 
 const (
@@ -80,11 +85,11 @@ func sealed(b []byte) bool {
 	return binary.LittleEndian.Uint32(b[n:]) == crc32.Checksum(b[:n], castagnoli)
 }
 
-func (l ledger) header() []byte {
+func (h header) record() []byte {
 	b := make([]byte, headerSize)
 	copy(b, magic)
-	binary.LittleEndian.PutUint64(b[8:], uint64(l.base))
-	binary.LittleEndian.PutUint64(b[16:], uint64(l.cutting))
+	binary.LittleEndian.PutUint64(b[8:], uint64(h.base))
+	binary.LittleEndian.PutUint64(b[16:], uint64(h.cutting))
 	return seal(b)
 }
 
@@ -101,22 +106,21 @@ func (m mark) record() []byte {
 	return seal(b)
 }
 
-// parseHeader reads base and cutting.
-func parseHeader(b []byte) (l ledger, ok bool) {
+func parseHeader(b []byte) (h header, ok bool) {
 	if len(b) < headerSize || !bytes.HasPrefix(b, []byte(magic)) || !sealed(b[:headerSize]) {
-		return ledger{}, false
+		return header{}, false
 	}
-	l.base, l.cutting = int64(binary.LittleEndian.Uint64(b[8:])), int64(binary.LittleEndian.Uint64(b[16:]))
-	if l.base < 0 || l.base > maxOffset || l.cutting < 0 || l.cutting > maxOffset {
-		return ledger{}, false
+	h.base, h.cutting = int64(binary.LittleEndian.Uint64(b[8:])), int64(binary.LittleEndian.Uint64(b[16:]))
+	if h.base < 0 || h.base > maxOffset || h.cutting < 0 || h.cutting > maxOffset {
+		return header{}, false
 	}
-	return l, true
+	return h, true
 }
 
 // parseLedger reads a marks file. What is damaged in it is left out, and whole
 // is false: dates are less exact then, and nothing else.
 func parseLedger(b []byte) (l ledger, whole bool) {
-	l, whole = parseHeader(b)
+	l.header, whole = parseHeader(b)
 	if len(b) <= headerSize {
 		return l, whole
 	}
@@ -171,7 +175,7 @@ func (l ledger) runBegin() int64 {
 
 // save writes the whole ledger. It need not survive a power cut.
 func (l ledger) save(path string) error {
-	b := l.header()
+	b := l.header.record()
 	for _, m := range l.marks {
 		b = append(b, m.record()...)
 	}

@@ -27,7 +27,7 @@ func (f *Files) Run(ctx context.Context) {
 		err := f.watch(ctx)
 		f.lookAtAll()
 		if ctx.Err() == nil {
-			f.warn(dir, fmt.Errorf("look each second: %w", err))
+			f.warn(dir, fmt.Errorf("watch it: %w", err))
 			sleep(ctx, retryPause)
 		}
 	}
@@ -57,6 +57,10 @@ func (f *Files) watch(ctx context.Context) error {
 		}
 		if all {
 			fast = f.lookAtAll()
+			sleep(ctx, pause) // a directory that goes is emptied first
+			if err := changes.there(); err != nil {
+				return err
+			}
 			continue
 		}
 		fast = false
@@ -87,6 +91,7 @@ func (f *Files) lookAtAll() (fast bool) {
 func (f *Files) look(module string) (fast bool) {
 	one := f.file(module)
 	grown, err := one.look(f.Max, present())
+	f.spare.take()
 	f.warn(one, err)
 	return grown > f.Max/fastPart
 }
