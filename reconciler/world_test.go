@@ -107,7 +107,7 @@ func (w *world) push(modules ...schema.Module) string {
 func (w *world) settle(modules ...schema.Module) string {
 	w.Helper()
 	commit := w.push(modules...)
-	time.Sleep(gate + time.Second)
+	time.Sleep(gate + 3*time.Second) // and what first probes take
 	w.phase(schema.PhaseHealthy)
 	if good := w.Report().LastGood.Commit; good != commit {
 		w.Fatalf("last-good is %s, want %s", good, commit)
