@@ -1,6 +1,7 @@
 package containerd
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,18 +13,12 @@ import (
 // keptAnswer is how much is kept of the end of what a command prints, in bytes.
 const keptAnswer = 4 * probe.MaxAnswer
 
-// answer catches what a command prints. It is a pipe with a name, read all the
-// time, so that a command that prints without end fills nothing and is not held
-// up. The nil answer catches nothing.
-type answer struct {
-	name   string
-	reader *os.File
-	writer *os.File // ours, so that the pipe does not end before the shim has opened it
-	done   chan struct{}
-	tail   []byte // valid once done is closed
-}
+// answer catches what a command prints on each of its two streams. They are
+// pipes with names, read all the time, so that a command that prints without
+// end fills nothing and is not held up. The nil answer catches nothing.
+type answer struct{ out, err *stream }
 
-// openAnswer makes the pipe; nil where there is no room for one, for a command
+// openAnswer makes the pipes; nil where there is no room for them, for a command
 // can run without.
 func (r *Runtime) openAnswer(cmd *command) *answer {
 	if r.RunDir == "" {
@@ -33,56 +28,85 @@ func (r *Runtime) openAnswer(cmd *command) *answer {
 	if os.MkdirAll(dir, 0o700) != nil {
 		return nil
 	}
-	a := &answer{name: filepath.Join(dir, cmd.container+"."+cmd.id), done: make(chan struct{})}
-	_ = os.Remove(a.name) // of an agent that was killed
-	if unix.Mkfifo(a.name, 0o600) != nil {
+	name := filepath.Join(dir, cmd.container+"."+cmd.id)
+	a := &answer{out: openStream(name + ".out"), err: openStream(name + ".err")}
+	if a.out == nil || a.err == nil {
+		a.close()
 		return nil
 	}
-	var err error
-	if a.reader, err = os.OpenFile(a.name, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
-		a.writer, err = os.OpenFile(a.name, os.O_WRONLY|unix.O_NONBLOCK, 0)
-	}
-	if err != nil {
-		a.reader.Close()
-		os.Remove(a.name)
-		return nil
-	}
-	go a.read()
 	return a
 }
 
-// path is what the shim opens; empty for the nil answer.
-func (a *answer) path() string {
+// names are what the shim opens; empty for the nil answer.
+func (a *answer) names() (out, err string) {
+	if a == nil {
+		return "", ""
+	}
+	return a.out.name, a.err.name
+}
+
+// close returns the last line that was printed; one on the error stream says
+// more than any other.
+func (a *answer) close() string {
 	if a == nil {
 		return ""
 	}
-	return a.name
+	return cmp.Or(probe.LastLine(a.err.close()), probe.LastLine(a.out.close()))
+}
+
+// stream is one pipe with a name.
+type stream struct {
+	name   string
+	reader *os.File
+	writer *os.File // ours, so that the pipe does not end before the shim has opened it
+	done   chan struct{}
+	tail   []byte // valid once done is closed
+}
+
+// openStream makes a pipe and reads it; nil when there is none to be had.
+func openStream(name string) *stream {
+	_ = os.Remove(name) // of an agent that was killed
+	if unix.Mkfifo(name, 0o600) != nil {
+		return nil
+	}
+	s := &stream{name: name, done: make(chan struct{})}
+	var err error
+	if s.reader, err = os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0); err == nil {
+		s.writer, err = os.OpenFile(name, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	}
+	if err != nil {
+		s.reader.Close() // which may be nil
+		os.Remove(name)
+		return nil
+	}
+	go s.read()
+	return s
 }
 
 // read keeps the end of what comes, until nobody can write any more.
-func (a *answer) read() {
-	defer close(a.done)
+func (s *stream) read() {
+	defer close(s.done)
 	buffer := make([]byte, 4<<10)
 	for {
-		n, err := a.reader.Read(buffer)
-		a.tail = append(a.tail, buffer[:n]...)
-		a.tail = a.tail[max(0, len(a.tail)-keptAnswer):]
+		n, err := s.reader.Read(buffer)
+		s.tail = append(s.tail, buffer[:n]...)
+		s.tail = s.tail[max(0, len(s.tail)-keptAnswer):]
 		if err != nil {
 			return
 		}
 	}
 }
 
-// close returns the last line that was printed, after the shim has let go of
-// the pipe, or soon.
-func (a *answer) close() string {
-	if a == nil {
-		return ""
+// close returns the end of what came, once the shim has let go of the pipe, or
+// soon.
+func (s *stream) close() []byte {
+	if s == nil {
+		return nil
 	}
-	a.writer.Close()
-	_ = a.reader.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	<-a.done
-	a.reader.Close()
-	os.Remove(a.name)
-	return probe.LastLine(a.tail)
+	s.writer.Close()
+	_ = s.reader.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	<-s.done
+	s.reader.Close()
+	os.Remove(s.name)
+	return s.tail
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/api/services/tasks/v1"
+	"github.com/containerd/containerd/api/types/runc/options"
+	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
@@ -32,8 +34,7 @@ const (
 // command is a process of ours in a container, beside the module's.
 type command struct {
 	container string
-	id        string // exec id; the same for the same command, so that what a killed agent left is found
-	pid       int    // 0 until it runs
+	id        string // exec id
 }
 
 // probeExec runs a command in the container. Exit code 0 is success.
@@ -46,8 +47,9 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 	if err != nil {
 		return fmt.Errorf("exec %s: %w: %w", p.Command[0], schema.ErrNotAsked, err)
 	}
+	r.sweep(c.ID, c.PID, func() { r.reapAll(ctx, c.ID) })
 	out := r.openAnswer(cmd)
-	code, err := r.runCommand(ctx, cmd, p.Command, out.path(), timeout)
+	code, err := r.runCommand(ctx, cmd, p.Command, out, timeout)
 	if err == nil {
 		if err = r.deleteCommand(ctx, cmd); err == nil {
 			unlock()
@@ -69,40 +71,44 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 		defer cancel()
 		r.reap(ctx, cmd)
 	}()
-	if errdefs.IsUnavailable(err) {
+	if errdefs.IsUnavailable(err) || errors.Is(err, errNoProcess) {
 		err = fmt.Errorf("%w: %w", schema.ErrNotAsked, err)
 	}
 	return fmt.Errorf("exec %s: %w", p.Command[0], err)
 }
 
-// execID names the process of a command.
+// execPrefix is what the exec ids of our commands begin with.
+const execPrefix = "tidemark-probe-"
+
+// execID names the process of a command; the same for the same one, so that
+// there is never a second.
 func execID(args []string) string {
 	sum := sha256.Sum256([]byte(strings.Join(args, "\x00")))
-	return "probe-" + hex.EncodeToString(sum[:8])
+	return execPrefix + hex.EncodeToString(sum[:8])
 }
 
 // runCommand makes, starts and waits for a command, and returns its exit code.
-func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, out string, timeout time.Duration) (code uint32, err error) {
+func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, out *answer, timeout time.Duration) (code uint32, err error) {
 	starting, cancel := context.WithTimeoutCause(ctx, execTimeout, fmt.Errorf("not started within %v", execTimeout))
 	defer cancel()
 	process, err := r.processOf(starting, cmd.container, args)
 	if err != nil {
 		return 0, err
 	}
-	request := &tasks.ExecProcessRequest{ContainerID: cmd.container, ExecID: cmd.id, Stdout: out, Stderr: out, Spec: process}
+	request := &tasks.ExecProcessRequest{ContainerID: cmd.container, ExecID: cmd.id, Spec: process}
+	request.Stdout, request.Stderr = out.names()
 	_, err = r.client.TaskService().Exec(starting, request)
-	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // of an agent that was killed
+	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // what could not be cleaned up the last time
 		r.reap(starting, cmd)
 		_, err = r.client.TaskService().Exec(starting, request)
 	}
 	if err != nil {
-		return 0, cause(starting, err)
+		return 0, r.whyNot(starting, cmd, err)
 	}
-	started, err := r.client.TaskService().Start(starting, &tasks.StartRequest{ContainerID: cmd.container, ExecID: cmd.id})
+	_, err = r.client.TaskService().Start(starting, &tasks.StartRequest{ContainerID: cmd.container, ExecID: cmd.id})
 	if err != nil {
-		return 0, cause(starting, err)
+		return 0, r.whyNot(starting, cmd, err)
 	}
-	cmd.pid = int(started.Pid)
 	waiting, cancel := context.WithTimeoutCause(ctx, timeout, noAnswer(timeout))
 	defer cancel()
 	ended, err := r.client.TaskService().Wait(waiting, &tasks.WaitRequest{ContainerID: cmd.container, ExecID: cmd.id})
@@ -112,8 +118,27 @@ func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, o
 	return ended.ExitStatus, nil
 }
 
-// cause is why a call ended: what ended its context, or else its error.
+// errNoProcess says that there is nobody to ask.
+var errNoProcess = errors.New("its process does not run")
+
+// whyNot is why a command could not be run: runc has many words for a container
+// that has ended, or is frozen.
+func (r *Runtime) whyNot(ctx context.Context, cmd *command, err error) error {
+	if p, e := r.process(ctx, cmd.container); e == nil && p.GetStatus() != task.Status_RUNNING {
+		return errNoProcess
+	}
+	return cause(ctx, err)
+}
+
+// cause is why a call ended: what ended its context, or else its error. The
+// daemon and the shim know of the deadline, and may be a moment faster.
 func cause(ctx context.Context, err error) error {
+	if strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -168,6 +193,24 @@ func (r *Runtime) reap(ctx context.Context, cmd *command) {
 		case <-time.After(retryPause):
 		case <-ctx.Done():
 		}
+	}
+}
+
+// reapAll ends the commands that an agent left in a container when it was
+// killed. What cannot be looked at now is left.
+func (r *Runtime) reapAll(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, deletingTime)
+	defer cancel()
+	response, err := r.client.TaskService().ListPids(ctx, &tasks.ListPidsRequest{ContainerID: id})
+	if err != nil {
+		return
+	}
+	for _, p := range response.Processes {
+		var details options.ProcessDetails
+		if p.Info == nil || p.Info.UnmarshalTo(&details) != nil || !strings.HasPrefix(details.ExecID, execPrefix) {
+			continue
+		}
+		r.reap(ctx, &command{container: id, id: details.ExecID})
 	}
 }
 

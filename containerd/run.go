@@ -14,6 +14,7 @@ type run struct {
 	start    time.Duration // after the boot
 	met      time.Time     // when this Runtime first knew of it
 	attached bool          // Attach has been told, or need not be
+	swept    bool          // no command of an earlier agent is in it
 }
 
 // meet gets to know running containers: when they started, and, where an
@@ -84,7 +85,22 @@ func (r *Runtime) made(id string, pid int) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.met[id] = run{pid: pid, start: start, met: time.Now(), attached: true}
+	r.met[id] = run{pid: pid, start: start, met: time.Now(), attached: true, swept: true}
+}
+
+// sweep calls clean, once for each process that an earlier agent started.
+func (r *Runtime) sweep(id string, pid int, clean func()) {
+	r.mu.Lock()
+	known, ok := r.met[id]
+	strange := ok && known.pid == pid && !known.swept
+	if strange {
+		known.swept = true
+		r.met[id] = known
+	}
+	r.mu.Unlock()
+	if strange {
+		clean()
+	}
 }
 
 // startTime is when a process started: as its label says, which never differs

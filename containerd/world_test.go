@@ -103,7 +103,7 @@ func (s *stage) open(stateDir string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	r.StateDir = stateDir
+	r.StateDir, r.RunDir = stateDir, filepath.Join(stateDir, "run")
 	r.Attach = func(_ context.Context, module string, pid int) error {
 		s.attached = append(s.attached, fmt.Sprintf("%s %d", module, pid))
 		return nil

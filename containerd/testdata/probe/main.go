@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
+	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -52,9 +54,46 @@ func main() {
 		}
 		fmt.Println("spammed")
 		forever()
+	case "serve": // what a probe may ask for
+		fmt.Println(http.ListenAndServe("127.0.0.1:8080", http.HandlerFunc(serve)))
+	case "answer": // with that exit code and these last words
+		code, _ := strconv.Atoi(arg)
+		fmt.Println("the first line")
+		fmt.Fprint(os.Stderr, strings.Join(os.Args[3:], " "))
+		os.Exit(code)
+	case "flood": // print without end
+		for {
+			os.Stdout.WriteString(strings.Repeat("flood\n", 1000))
+		}
+	case "family": // a process with a child that holds its output
+		child := exec.Command("/main", "wait")
+		child.Stdout = os.Stdout
+		child.Start()
+		forever()
+	case "rights": // what a command may, as one line
+		status, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(status)) {
+			for _, name := range []string{"Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp"} {
+				if f := strings.Fields(line); f[0] == name+":" {
+					fmt.Print(name, "=", f[1], " ")
+				}
+			}
+		}
+		cwd, _ := os.Getwd()
+		fmt.Print(cwd, " ", os.Getenv("WHO"))
+		os.Exit(1)
 	case "report": // what it sees
 		json.NewEncoder(os.Stdout).Encode(report())
 		forever()
+	}
+}
+
+func serve(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/sick":
+		http.Error(w, "out of order", http.StatusServiceUnavailable)
+	case "/slow":
+		<-r.Context().Done()
 	}
 }
 
