@@ -85,7 +85,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		return err
 	}
 	defer runtime.Close()
-	runtime.StateDir, runtime.Registries = config.StateDir, config.Registries
+	runtime.StateDir, runtime.RunDir, runtime.Registries = config.StateDir, config.RunDir, config.Registries
 	runtime.HostMounts, runtime.HostNetwork = config.HostMounts, config.HostNetwork
 	runtime.Identity, runtime.Attach = l.Identity, l.Attach
 
