@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -115,6 +116,7 @@ func (r *Reconciler) declare(ctx context.Context) {
 	if r.declared {
 		return
 	}
+	failpoint.Reach("reconciler.declare")
 	err := r.Reporter.Declare(ctx, r.state.Target)
 	if ctx.Err() != nil {
 		return

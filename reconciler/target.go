@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -22,6 +23,7 @@ func (r *Reconciler) takeOver() bool {
 	}
 	if next != nil && r.adopt(*next) {
 		r.Log.Info("take over", "revision", next.Revision.Short(), "subject", next.Revision.Subject, "signer", next.Revision.Signer)
+		failpoint.Reach("reconciler.adopted")
 		r.record(schema.Event{At: time.Now().UTC(), Kind: schema.EventTakenOver, Revision: next.Revision})
 		r.change(func() {
 			if r.next == next { // else a newer candidate has begun
@@ -47,6 +49,7 @@ func (r *Reconciler) adopt(next schema.Desired) bool {
 		r.note(troubleState, err) // rather go on with the old target than run what a power cut would forget
 		return false
 	}
+	failpoint.Reach("reconciler.saved")
 	r.become(s, nil)
 	return true
 }
@@ -66,14 +69,17 @@ func (r *Reconciler) judge(v view) {
 		// What was never told to its modules has not proven anything.
 	case verdict.State == Healthy:
 		r.Log.Info("keep as last-good", "revision", commit)
+		failpoint.Reach("reconciler.keep")
 		r.decide(state.keep)
 		r.record(schema.Event{At: v.at.UTC(), Kind: schema.EventHealthy, Revision: r.state.Target.Revision})
+		failpoint.Reach("reconciler.kept")
 		r.preserve()
 	case verdict.State == Failed && !r.state.LastGood.Revision.IsZero():
 		worst := verdict.Worst()
 		why := schema.Refusal{Revision: r.state.Target.Revision, Phase: schema.PhaseGating, Module: worst.Module, Reason: worst.String(), At: v.at.UTC()}
 		why.Output = r.lastOutput(worst.Module)
 		r.Log.Warn("roll back", "revision", commit, "to", r.state.LastGood.Revision.Short(), "module", why.Module, "reason", why.Reason)
+		failpoint.Reach("reconciler.rollback")
 		r.decide(func(s state) state { return s.rollBack(why) })
 		r.record(schema.Event{At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision, Module: why.Module, Reason: why.Reason, Output: why.Output})
 	case verdict.State == Failed && r.news.is("verdict", verdict.String()):
