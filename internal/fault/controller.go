@@ -104,11 +104,13 @@ func (c *Controller) At(name string, skip int, strike func()) (struck <-chan str
 	return t.struck
 }
 
-// Clear takes the trap away.
-func (c *Controller) Clear() {
+// Clear takes the trap away, and reports whether there was one. Where there was
+// none it has struck, or strikes at this moment.
+func (c *Controller) Clear() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.traps)
+	defer clear(c.traps)
+	return len(c.traps) > 0
 }
 
 // Reached is how often each failpoint was reached, by name.

@@ -33,7 +33,7 @@ func (d *Device) scaffold() {
 		initial[path] = string(content)
 	}
 	initial[d.definition()] = "package fleet\n\ndevice: #device & {name: \"" + d.Name + "\"}\n"
-	d.Git.SignedCommit(initial)
+	d.head = d.Git.SignedCommit(initial)
 }
 
 func (d *Device) definition() string { return "sites/lab/" + d.Name + "/device.cue" }
@@ -49,16 +49,16 @@ func (d *Device) Deploy(modules map[string]string) string {
 		fmt.Fprintf(&b, "\tmodules: %q: {%s}\n", name, modules[name])
 	}
 	b.WriteString("}\n")
-	hash := d.Git.SignedCommit(map[string]string{d.definition(): b.String()})
+	d.head = d.Git.SignedCommit(map[string]string{d.definition(): b.String()})
 	c := commit{map[string]string{}, map[string]schema.Image{}}
 	if desired, err := schema.Load(d.t.Context(), os.DirFS(d.Git.Dir), d.Name); err == nil {
 		for _, m := range desired.Modules {
 			c.hashes[m.Name], c.images[m.Name] = m.Hash(), m.Image
 		}
 	}
-	d.commits[hash] = c
+	d.commits[d.head] = c
 	d.Kick()
-	return hash
+	return d.head
 }
 
 // Kick tells the agent to look at the fleet repository now, if it hears.

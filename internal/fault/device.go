@@ -54,6 +54,7 @@ type Device struct {
 	pids       map[Part]int
 	conn       *nats.Conn // as a person, to the agent
 	commits    map[string]commit
+	head       string  // the newest commit
 	baseline   *Census // the first there was
 	modules    int     // containers, then
 }

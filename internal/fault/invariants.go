@@ -32,7 +32,7 @@ const (
 // still amiss when patience ends.
 func (d *Device) Settle(patience time.Duration) (schema.Report, error) {
 	d.t.Helper()
-	head := d.Git.Head()
+	head := d.head
 	deadline := time.Now().Add(patience)
 	kicked := time.Now()
 	for {
@@ -199,7 +199,7 @@ func (d *Device) lookAtImages(say func(string, ...any), report schema.Report, h 
 // needs reports whether an image is one of the revision that runs, of last-good, or
 // of the newest commit.
 func (d *Device) needs(report schema.Report, image string) bool {
-	for _, revision := range []string{report.Revision.Commit, report.LastGood.Commit, d.Git.Head()} {
+	for _, revision := range []string{report.Revision.Commit, report.LastGood.Commit, d.head} {
 		for _, needed := range d.commits[revision].images {
 			if string(needed) == image {
 				return true
@@ -231,7 +231,7 @@ func (d *Device) lookAtProcesses(say func(string, ...any), h holdings) {
 
 // lookAtReport: a commit that is not run has a reason, and no state file was torn.
 func (d *Device) lookAtReport(say func(string, ...any), report schema.Report) {
-	head := d.Git.Head()
+	head := d.head
 	if report.Revision.Commit != head && (report.Refused == nil || report.Refused.Reason == "") {
 		say("%s runs in place of %s, and no reason is reported", report.Revision.Short(), head[:12])
 	}
