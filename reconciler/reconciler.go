@@ -8,15 +8,20 @@
 //  1. Take over the revision that deployment has staged: it is the target now,
 //     on trial. Without a target touch nothing: a device that was never told
 //     what to run is not a device that shall run nothing.
-//  2. Observe all containers.
+//  2. Observe all containers, and add what the probes of those that run say.
 //  3. Judge a target on trial. It is declared, and all modules that it changes
-//     ran for its gate: it becomes last-good. One of them failed: last-good, whole and from the disk,
-//     is the target again, and the commit is remembered as bad.
+//     were healthy for its gate: it becomes last-good. One of them failed, or was
+//     not healthy by its deadline: last-good, whole and from the disk, is the
+//     target again, and the commit is remembered as bad.
 //  4. Declare the target's twins and identities, for modules to find.
 //  5. Plan: compare target and observed (Diff); put off what lacks a verified
 //     image on the disk, waits for another action, or failed a moment ago.
 //  6. Act: begin what the plan says, at most one action per module. An action
 //     that ends calls for the next pass.
+//
+// Beside the passes each run of a module that has probes is asked by them, at
+// their own pace; that its health is another one calls for the next pass. A new
+// target starts every back-off anew.
 //
 // Deployment stages the next target. It goes on fetching beside the staging, so
 // that a newer commit pre-empts an older one at any step:
