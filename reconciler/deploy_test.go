@@ -13,7 +13,7 @@ import (
 )
 
 // Azure/iotedge#6220: modules are stopped long before the new image is there.
-func TestModulesRunUntilTheirReplacementIsOnTheDisk(t *testing.T) {
+func TestIotedge6220ModulesRunUntilTheirReplacementIsOnTheDisk(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("insight"), module("sensor"))
 		stuck := make(chan struct{})
@@ -65,7 +65,7 @@ func TestACommitThatGoesBackToWhatRunsEndsTheDownload(t *testing.T) {
 }
 
 // Azure/iotedge#6971: "Step previously failed … Not running".
-func TestADownloadIsTriedForEver(t *testing.T) {
+func TestIotedge6971DownloadIsTriedForEver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"))
 		w.machine.set(func() { w.machine.faults["pull"] = 100 })

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -14,6 +15,13 @@ func (r *Reconciler) Settled(ctx context.Context, desired schema.Desired) (pass 
 		r.pass(ctx)
 	}
 	return func() { r.pass(ctx) }
+}
+
+// Downtime is for how long a module was down when it was replaced last.
+func (r *Reconciler) Downtime(module string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.downtime(module)
 }
 
 // Verify has one image verified.

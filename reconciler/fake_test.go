@@ -37,6 +37,7 @@ type machine struct {
 	faults     map[string]int                   // by method: how many of the next calls fail; negative is all
 	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
 	slow       map[string]time.Duration         // by module: what a removal takes
+	lag        map[string]time.Duration         // by module: what a start takes
 	sick       map[string]error                 // by module and probe, "sensor liveness": what the module answers
 	hung       map[string]chan struct{}         // probes that are answered when the channel is closed, whatever their context says
 	asked      map[string]int                   // by module and probe: how often it was asked
@@ -55,7 +56,7 @@ type life struct {
 func newMachine(t testing.TB) *machine {
 	return &machine{
 		t: t, containers: map[string]*schema.Container{}, disk: map[schema.Image]bool{},
-		lives: map[string]life{}, slow: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
+		lives: map[string]life{}, slow: map[string]time.Duration{}, lag: map[string]time.Duration{}, faults: map[string]int{}, stuck: map[schema.Image]chan struct{}{},
 		sick: map[string]error{}, hung: map[string]chan struct{}{}, beside: map[string]bool{}, asked: map[string]int{}, last: map[string]int{},
 		exited: func() {}, pruning: func() {}, declared: func(string) bool { return true }, clock: time.Now,
 	}
@@ -145,6 +146,12 @@ func (m *machine) Pull(ctx context.Context, proof signing.Verified) error {
 }
 
 func (m *machine) Start(ctx context.Context, module schema.Module, commit string, proof signing.Verified) error {
+	m.mu.Lock()
+	lag := m.lag[module.Name]
+	m.mu.Unlock()
+	if lag > 0 {
+		time.Sleep(lag)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx, "start"); err != nil {

@@ -16,6 +16,10 @@ const parallel = 4
 // stop; the others are not down as long.
 const removalPatience = 15 * time.Second
 
+// removalAttempts is how often the removal of a module fails before those that
+// it depends on are removed although it is there.
+const removalAttempts = 3
+
 // ground is what a plan meets when it is to be acted on. Diff knows what is
 // missing; the ground knows what cannot be done about it yet.
 type ground struct {
@@ -155,11 +159,11 @@ func (g *ground) inTurn(a Action, module *entry) (reason string, until time.Time
 	return "", until
 }
 
-// stays reports whether the removal of a module failed: others do not wait for
-// it then.
+// stays reports whether a module cannot be removed, as it seems: others do not
+// wait for it then.
 func (g *ground) stays(module string) bool {
 	failure := g.failures[module]
-	return failure.Count > 0 && failure.Verb == Remove
+	return failure.Count >= removalAttempts && failure.Verb == Remove
 }
 
 // verbs are what a plan has for one module.

@@ -18,7 +18,8 @@ type sight struct {
 	restarts int       // tells one run from the next
 	exit     time.Time // by the runtime's clock; tells one exit from the next, and nothing else
 	started  time.Time // first seen running; zero when it was never seen so
-	exited   time.Time // first seen exited, or without the process that it had; zero when that was before the target
+	exited   time.Time // first seen exited, or without the process that it had
+	former   bool      // it exited before the target was taken over
 	forgiven int       // restarts that are not held against it
 }
 
@@ -31,6 +32,9 @@ func (s sights) see(observed schema.Observed, now time.Time) schema.Observed {
 		is := was.next(c, known, now)
 		s[c.ID] = is
 		c.StartedAt, c.ExitedAt = is.started, is.exited
+		if is.former {
+			c.ExitedAt = time.Time{}
+		}
 		c.Restarts = max(0, c.Restarts-is.forgiven)
 		seen.Containers[i] = c
 	}
@@ -60,7 +64,7 @@ func (was sight) next(c schema.Container, known bool, now time.Time) sight {
 		}
 	case schema.StateCreated:
 		if sameRun { // what process it had ended without a trace
-			is.started, is.exited, is.forgiven = was.started, was.exited, was.forgiven
+			is.started, is.exited, is.former, is.forgiven = was.started, was.exited, was.former, was.forgiven
 			if was.state == schema.StateRunning {
 				is.exited = now
 			}
@@ -77,8 +81,7 @@ func (was sight) next(c schema.Container, known bool, now time.Time) sight {
 // due at once, and former restarts do not lengthen a back-off.
 func (s sights) forgive() {
 	for id, is := range s {
-		is.forgiven = is.restarts
-		is.exited = time.Time{}
+		is.former, is.forgiven = !is.exited.IsZero(), is.restarts
 		s[id] = is
 	}
 }

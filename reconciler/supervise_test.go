@@ -80,7 +80,7 @@ func TestNoDefinitionsAreNotEmptyDefinitions(t *testing.T) {
 }
 
 // Azure/iotedge#7259: modules that crash stay down while a deployment downloads.
-func TestCrashedModuleRestartsWhileADeploymentDownloads(t *testing.T) {
+func TestIotedge7259CrashedModuleRestartsWhileAnImageDownloads(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor"))
 		w.machine.set(func() { w.machine.stuck[image("other")] = make(chan struct{}) })
@@ -123,7 +123,7 @@ func TestModulesAreReplacedWhileAnotherTakesAnHourToStop(t *testing.T) {
 }
 
 // Azure/iotedge#6971: the planner gives up for good.
-func TestACrashingModuleIsRestartedForEver(t *testing.T) {
+func TestIotedge6971CrashingModuleIsRestartedForEver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.machine.lives["sensor"] = life{time.Second, 3}
 		w.push(module("sensor"))
@@ -163,6 +163,38 @@ func TestBackoffStartsAgainAfterTenMinutesUp(t *testing.T) {
 		w.did("exit sensor", "restart sensor")
 		if n := w.machine.container("sensor").Restarts; n != 1 {
 			t.Errorf("restarts are %d, want 1", n)
+		}
+	})
+}
+
+// A module that waits for its next restart is not left waiting by a revision that
+// may well cure it, though its own definition is the same.
+func TestANewRevisionStartsEveryBackOffAnew(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("done", policy(schema.RestartNever)), module("sensor"), module("other", env("1")))
+		w.machine.crash("done", 0)
+		w.machine.set(func() { w.machine.lives["sensor"] = life{time.Second, 1} })
+		w.machine.crash("sensor", 1)
+		after(time.Hour)
+		w.machine.done()
+		if n := w.machine.container("sensor").Restarts; n < 10 {
+			t.Fatalf("%d restarts in an hour", n)
+		}
+		for w.machine.container("sensor").State == schema.StateRunning {
+			after(time.Second)
+		}
+		w.machine.done()
+		commit := w.push(module("done", policy(schema.RestartNever)), module("sensor"), module("other", env("2")))
+		w.did("remove other", "restart sensor", "start other")
+		if n := w.machine.container("sensor").Restarts; n != 1 {
+			t.Errorf("%d restarts are counted", n)
+		}
+		after(22 * time.Second)
+		w.did("exit sensor", "restart sensor")
+		after(gate)
+		w.phase(schema.PhaseHealthy) // a module that it does not change is not the revision's fault
+		if good := w.Report().LastGood.Commit; good != commit {
+			t.Errorf("last-good is %s, want %s", good, commit)
 		}
 	})
 }
