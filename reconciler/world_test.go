@@ -158,6 +158,15 @@ func (w *world) didInOrder(want ...string) {
 	w.equal(w.machine.done(), want)
 }
 
+func (w *world) didInAnyOrder(want ...string) {
+	w.Helper()
+	synctest.Wait()
+	did := w.machine.done()
+	slices.Sort(did)
+	slices.Sort(want)
+	w.equal(did, want)
+}
+
 func (w *world) equal(got, want []string) {
 	w.Helper()
 	if !slices.Equal(got, want) {
