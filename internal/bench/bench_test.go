@@ -49,6 +49,7 @@ var measurements = []struct {
 	{"agent", measureAgent},
 	{"reported_update", measureReported},
 	{"outbox", measureOutbox},
+	{"pull", measurePull},
 	{"binary", measureBinary},
 }
 
