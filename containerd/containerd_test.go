@@ -45,6 +45,7 @@ var scenarios = []struct {
 	{"an index", index},
 	{"events are kicks", watch},
 	{"a dead shim", deadShim},
+	{"no duplicate container after a shim has left its module behind", noDuplicateContainer},
 	{"what is half made or half removed goes", leftovers},
 	{"a Start that is cut off", halfMade},
 	{"nothing is left after many rounds", leaks},

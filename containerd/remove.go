@@ -47,6 +47,9 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.endTask(ctx, id, sig, grace); err != nil {
 		return err
 	}
+	if err := r.bury(ctx, id); err != nil {
+		return err
+	}
 	failpoint.Reach("containerd.ended")
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("delete its container: %w", err)

@@ -36,6 +36,9 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 	for _, m := range rootfs {
 		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Target: m.Target, Options: m.Options})
 	}
+	if err := r.bury(ctx, id); err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			ctx, cancel := detached(ctx)
@@ -44,18 +47,11 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 			_ = r.endTask(ctx, id, syscall.SIGKILL, 0)
 		}
 	}()
-	created, err := r.client.TaskService().Create(ctx, request)
-	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // of a container whose record is gone
-		if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
-			return err
-		}
-		created, err = r.client.TaskService().Create(ctx, request)
-	}
+	pid, err := r.createTask(ctx, request)
 	if err != nil {
-		return fmt.Errorf("make its process: %w", errgrpc.ToNative(err))
+		return err
 	}
 	failpoint.Reach("containerd.created")
-	pid := int(created.Pid)
 	if err := r.connect(ctx, rec, pid); err != nil {
 		return err
 	}
@@ -65,6 +61,30 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 		return fmt.Errorf("start its process: %w", errgrpc.ToNative(err))
 	}
 	return nil
+}
+
+// createTask makes a task that is not started yet, and returns the number of
+// its process. One that is there already is of a container whose record is gone,
+// or one that containerd is cleaning up after its shim died; it makes way.
+func (r *Runtime) createTask(ctx context.Context, request *tasks.CreateTaskRequest) (pid int, err error) {
+	waiting, cancel := context.WithTimeout(ctx, deleteTimeout)
+	defer cancel()
+	for {
+		created, err := r.client.TaskService().Create(ctx, request)
+		if err = errgrpc.ToNative(err); err == nil {
+			return int(created.Pid), nil
+		}
+		if !errdefs.IsAlreadyExists(err) || waiting.Err() != nil {
+			return 0, fmt.Errorf("make its process: %w", err)
+		}
+		if err := r.endTask(ctx, request.ContainerID, syscall.SIGKILL, 0); err != nil {
+			return 0, err
+		}
+		select {
+		case <-time.After(retryPause):
+		case <-waiting.Done():
+		}
+	}
 }
 
 // connect prepares the network of a process that has not run yet.
