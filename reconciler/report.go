@@ -169,6 +169,7 @@ func (r *Reconciler) modules() map[string]schema.ModuleReport {
 		if there {
 			report = r.container(c)
 		}
+		report.Output, report.Downtime = r.lastOutput(m.Name), schema.Duration(r.downtime(m.Name))
 		report.RuntimeStatus, report.StatusDescription = runtimeStatus(m, c, there, waits[m.Name], r.failures[m.Name])
 		modules[m.Name] = report
 	}
@@ -202,9 +203,9 @@ func runtimeStatus(m schema.Module, c schema.Container, there bool, waits Action
 	case there && c.State == schema.StatePaused:
 		return schema.RuntimeUnhealthy, "is paused"
 	case there && c.State == schema.StateExited && restarts(m, c):
-		return schema.RuntimeBackoff, ending(c)
+		return schema.RuntimeBackoff, ending(c) + again(waits)
 	case there && c.State == schema.StateCreated && !waits.Until.IsZero():
-		return schema.RuntimeBackoff, waits.Reason
+		return schema.RuntimeBackoff, waits.Reason + again(waits)
 	case there && c.State == schema.StateExited && !failed(c):
 		return schema.RuntimeStopped, ending(c)
 	case there && c.State == schema.StateExited:
@@ -212,6 +213,14 @@ func runtimeStatus(m schema.Module, c schema.Container, there bool, waits Action
 	default:
 		return schema.RuntimeUnknown, waits.Reason
 	}
+}
+
+// again says when a module starts again, by the device's clock.
+func again(waits Action) string {
+	if waits.Until.IsZero() {
+		return ""
+	}
+	return ", starts again at " + waits.Until.UTC().Format(time.RFC3339)
 }
 
 // runningStatus is the state of a module that runs: what its probes say.

@@ -25,8 +25,8 @@ const (
 )
 
 // Report makes report properties.reported of the device. A report that says
-// nothing new changes nothing. One that is too large is shortened: evidence goes
-// first, and the ends of what describes errors, because a device with many
+// nothing new changes nothing. One that is too large is shortened: evidence and
+// output go first, and the ends of what describes errors, because a device with many
 // modules that all fail has the most to say. It implements reconciler.Reporter.
 func (l *Leaf) Report(_ context.Context, report schema.Report) error {
 	err := l.report(report)
@@ -75,7 +75,7 @@ func shortened(report schema.Report) schema.Report {
 	}
 	report.Modules = maps.Clone(report.Modules)
 	for name, m := range report.Modules {
-		m.StatusDescription, m.Evidence = cut(m.StatusDescription, shortDescription), nil
+		m.StatusDescription, m.Evidence, m.Output = cut(m.StatusDescription, shortDescription), nil, ""
 		report.Modules[name] = m
 	}
 	return report

@@ -29,6 +29,7 @@ func TestReportOfManyModulesIsTaken(t *testing.T) {
 		"well": func(*schema.ModuleReport) {},
 		"ill": func(m *schema.ModuleReport) {
 			m.RuntimeStatus, m.StatusDescription = schema.RuntimeFailed, strings.Repeat("start: <ä> ", 500)
+			m.Output = strings.Repeat("x", 4096)
 		},
 	} {
 		for module, m := range r.Modules {
