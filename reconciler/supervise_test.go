@@ -189,7 +189,7 @@ func TestANewRevisionStartsEveryBackOffAnew(t *testing.T) {
 		if n := w.machine.container("sensor").Restarts; n != 1 {
 			t.Errorf("%d restarts are counted", n)
 		}
-		after(22 * time.Second)
+		after(21500 * time.Millisecond)
 		w.did("exit sensor", "restart sensor")
 		after(gate)
 		w.phase(schema.PhaseHealthy) // a module that it does not change is not the revision's fault
