@@ -19,9 +19,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "evaluate" {
 		os.Exit(run(context.Background(), os.Args[1:]))
 	}
-	testscript.Main(m, map[string]func(){
-		"tidemark": func() { os.Exit(run(context.Background(), os.Args[1:])) },
-	})
+	testscript.Main(m, map[string]func(){"tidemark": main})
 }
 
 // TestScript plays the sessions in testdata/script: what a person types, and
