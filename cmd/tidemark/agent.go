@@ -88,15 +88,14 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	runtime.StateDir, runtime.RunDir, runtime.Registries = config.StateDir, config.RunDir, config.Registries
 	runtime.HostMounts, runtime.HostNetwork = config.HostMounts, config.HostNetwork
 	runtime.Identity, runtime.Attach = l.Identity, l.Attach
+	runtime.Reserve, runtime.LogBytes, runtime.RunDir = config.Disk.Reserve, int64(config.Logs.MaxBytes), config.RunDir
+	runtime.Warn = warn("containerd")
 
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
 		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime, verifier}, Reporter: l,
-		Renderer: permitted{sandboxAt(config.Repository.Path), runtime.Permits},
-	}
-	if err := handleMethods(l, r, runtime.Permits); err != nil {
-		return err
+		Renderer: sandboxAt(config.Repository.Path), Permits: runtime.Permits, Prober: probers{runtime, l}, Output: runtime,
 	}
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -107,6 +106,10 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		return openOutbox(ctx, l, config, r.Moved, warn("outbox"))
 	}}
 	defer func() { err = errors.Join(err, outbox.close()) }()
+	way := func(ctx context.Context) uplink { return uplinkOf(ctx, config, l, outbox) }
+	if err := handleMethods(l, r, runtime.Permits, way); err != nil {
+		return err
+	}
 	opened := outbox.try(ctx)
 	parts.Go(func() { outbox.run(ctx, opened) })
 	if config.Hub != nil {
@@ -116,6 +119,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		})
 	}
 	parts.Go(func() { runtime.Watch(ctx, r.Kick) })
+	parts.Go(func() { runtime.KeepLogs(ctx) })
 	parts.Go(func() { logMended(ctx, source, log) })
 	parts.Go(func() { settle(ctx) })
 	log.Info("agent started", "device", config.Device, "version", version, "leaf", l.ClientURL())

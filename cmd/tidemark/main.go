@@ -102,7 +102,7 @@ Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
 	}
 	add("daemon", newAgent(), newHub())
 	add("fleet", newInit(), newVet(), newRender(), newPlan())
-	add("device", newStatus(), newLogs(), newTwin(), newReconcile(), newVerify(), newEnroll())
+	add("device", newStatus(), newHistory(), newLogs(), newTwin(), newReconcile(), newSuspend(), newResume(), newRollback(), newRetry(), newVerify(), newEnroll())
 	root.AddCommand(newVersion(), newEvaluate())
 	return root
 }

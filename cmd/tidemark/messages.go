@@ -68,6 +68,21 @@ func (p *post) kick() {
 	}
 }
 
+// stats says how the outbox stands; nil when it is not open, or cannot say.
+func (p *post) stats(ctx context.Context) *outbox.Stats {
+	p.mu.Lock()
+	inside := p.inside
+	p.mu.Unlock()
+	if inside == nil {
+		return nil
+	}
+	stats, err := inside.Stats(ctx)
+	if err != nil {
+		return nil
+	}
+	return &stats
+}
+
 func (p *post) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -16,11 +16,17 @@ const (
 	methodStatus    = "status"    // answers schema.Report
 	methodPlan      = "plan"      // takes schema.Desired, answers reconciler.Plan
 	methodReconcile = "reconcile" // looks at the fleet repository now; answers {}
+	methodHistory   = "history"   // answers []schema.Event, oldest first
+	methodSuspend   = "suspend"   // takes reconciler.Request, answers schema.Order
+	methodResume    = "resume"    // takes reconciler.Request, answers the schema.Order that it ended, or null
+	methodRollback  = "rollback"  // takes reconciler.Request, answers reconciler.Rollback
+	methodRetry     = "retry"     // takes reconciler.Request, answers {"revision": …}, of what is tried again
+	methodUplink    = "uplink"    // answers uplink
 )
 
 // handleMethods answers the commands of people on this device. permits says what
-// the device's owner does not allow.
-func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.Desired) error) error {
+// the device's owner does not allow, and link how the way to the hub is.
+func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.Desired) error, link func(context.Context) uplink) error {
 	methods := map[string]func(context.Context, []byte) ([]byte, error){
 		methodStatus: func(context.Context, []byte) ([]byte, error) { return json.Marshal(r.Report()) },
 		methodPlan: func(ctx context.Context, body []byte) ([]byte, error) {
@@ -41,6 +47,20 @@ func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.D
 			return json.Marshal(plan)
 		},
 		methodReconcile: func(context.Context, []byte) ([]byte, error) { r.Moved(); return []byte("{}"), nil },
+		methodHistory: func(context.Context, []byte) ([]byte, error) {
+			return json.Marshal(append([]schema.Event{}, r.History()...))
+		},
+		methodSuspend:  order(r.Suspend),
+		methodResume:   order(r.Resume),
+		methodRollback: order(r.Rollback),
+		methodRetry: order(func(q reconciler.Request) (map[string]schema.Revision, error) {
+			again, err := r.Retry(q)
+			if again.IsZero() {
+				return map[string]schema.Revision{}, err
+			}
+			return map[string]schema.Revision{"revision": again}, err
+		}),
+		methodUplink: func(ctx context.Context, _ []byte) ([]byte, error) { return json.Marshal(link(ctx)) },
 	}
 	for name, f := range methods {
 		if err := l.Handle(name, f); err != nil {
@@ -48,4 +68,23 @@ func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.D
 		}
 	}
 	return nil
+}
+
+// order makes a method of what a person may order. Who orders something over the
+// link is not known here, only what the hub says.
+func order[T any](do func(reconciler.Request) (T, error)) func(context.Context, []byte) ([]byte, error) {
+	return func(ctx context.Context, body []byte) ([]byte, error) {
+		var q reconciler.Request
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+		}
+		if leaf.FromHub(ctx) && q.By != "" {
+			q.By = "hub:" + q.By
+		}
+		answer, err := do(q)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(answer)
+	}
 }

@@ -34,14 +34,17 @@ containerd cannot say.`,
 				return err
 			}
 			defer d.close()
-			var report schema.Report
-			if err := d.call(cmd.Context(), methodStatus, nil, &report); err != nil {
+			var s status
+			if err := d.call(cmd.Context(), methodStatus, nil, &s.Report); err != nil {
 				return err
 			}
-			if err := out.print(cmd, report, func(w io.Writer) { printReport(w, d.name, report) }); err != nil {
+			if err := d.call(cmd.Context(), methodUplink, nil, &s.Uplink); err != nil {
 				return err
 			}
-			if !asDeclared(report) {
+			if err := out.print(cmd, s, func(w io.Writer) { s.print(w, d.name) }); err != nil {
+				return err
+			}
+			if !asDeclared(s.Report) {
 				return &exitError{code: exitNo}
 			}
 			return nil
@@ -52,10 +55,18 @@ containerd cannot say.`,
 	return cmd
 }
 
+// status is what the command prints: the report, and what it does not tell the
+// hub.
+type status struct {
+	schema.Report
+	Uplink uplink `json:"uplink"`
+}
+
 // asDeclared reports whether the device is as its newest revision asks, as far
 // as it knows: one that cannot be reached for now may have a newer one.
 func asDeclared(r schema.Report) bool {
-	if r.Phase != schema.PhaseHealthy || r.Refused != nil || r.LastDesiredStatus.Code == schema.CodeFailed {
+	resting := r.Phase == schema.PhaseHealthy || r.Phase == schema.PhaseSuspended && r.Newest.IsZero()
+	if !resting || r.Refused != nil || r.LastDesiredStatus.Code == schema.CodeFailed {
 		return false
 	}
 	for _, m := range r.Modules {
@@ -66,10 +77,14 @@ func asDeclared(r schema.Report) bool {
 	return true
 }
 
-// printReport writes a report for people.
-func printReport(w io.Writer, device string, r schema.Report) {
+// print writes it for people.
+func (s status) print(w io.Writer, device string) {
+	r := s.Report
 	fmt.Fprintf(w, "device\t%s\n", device)
 	fmt.Fprintf(w, "phase\t%s\n", r.Phase)
+	if r.Order != nil {
+		fmt.Fprintf(w, "order\t%s\n", orderLine(*r.Order))
+	}
 	if s := r.LastDesiredStatus; s.Code != schema.CodeOK && r.Refused == nil {
 		fmt.Fprintf(w, "status\t%d %s\n", s.Code, s.Description)
 	}
@@ -77,25 +92,65 @@ func printReport(w io.Writer, device string, r schema.Report) {
 	if r.LastGood.Commit != r.Revision.Commit {
 		fmt.Fprintf(w, "last good\t%s\n", revisionLine(r.LastGood))
 	}
-	if f := r.Refused; f != nil {
-		fmt.Fprintf(w, "refused\t%s, at %s (%d)\n", revisionLine(f.Revision), f.Phase, r.LastDesiredStatus.Code)
-		for line := range strings.Lines(f.Reason) {
-			fmt.Fprintf(w, "\t%s\n", strings.TrimRight(line, "\n"))
-		}
+	if !r.Newest.IsZero() && (r.Refused == nil || r.Refused.Revision.Commit != r.Newest.Commit) {
+		fmt.Fprintf(w, "newest\t%s\n", revisionLine(r.Newest))
 	}
-	if len(r.Modules) == 0 {
+	s.Uplink.print(w)
+	printRefusal(w, r)
+	printModules(w, r.Modules)
+}
+
+// printRefusal says which commit is not run, and why.
+func printRefusal(w io.Writer, r schema.Report) {
+	f := r.Refused
+	if f == nil {
 		return
 	}
-	fmt.Fprintf(w, "\nMODULE\tSTATUS\tPID\tRESTARTS\tSTARTED\tSIGNED BY\tIMAGE\n")
-	for _, name := range slices.Sorted(maps.Keys(r.Modules)) {
-		m := r.Modules[name]
+	if f.By != "" {
+		fmt.Fprintf(w, "left\t%s, by %s at %s\n", revisionLine(f.Revision), f.By, clock(f.At))
+	} else {
+		fmt.Fprintf(w, "refused\t%s, at %s (%d)\n", revisionLine(f.Revision), f.Phase, r.LastDesiredStatus.Code)
+	}
+	for line := range strings.Lines(f.Reason) {
+		fmt.Fprintf(w, "\t%s\n", strings.TrimRight(line, "\n"))
+	}
+	if f.Output != "" {
+		fmt.Fprintf(w, "\n%s printed last, before it was left:\n", f.Module)
+		printLines(w, f.Output)
+	}
+}
+
+// printModules writes a table, and below it what is to be said of single
+// modules.
+func printModules(w io.Writer, modules map[string]schema.ModuleReport) {
+	if len(modules) == 0 {
+		return
+	}
+	names := slices.Sorted(maps.Keys(modules))
+	fmt.Fprintf(w, "\nMODULE\tSTATUS\tPID\tRESTARTS\tSTARTED\tDOWN\tSIGNED BY\tIMAGE\n")
+	for _, name := range names {
+		m := modules[name]
 		signer := "-"
 		if m.Evidence != nil {
 			signer = m.Evidence.Rule
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", name, m.RuntimeStatus, orDash(m.PID), m.Restarts, clock(m.StartedAt), signer, shortImage(m.Image))
+		down := "-"
+		if m.Downtime > 0 {
+			down = time.Duration(m.Downtime).Round(time.Millisecond).String()
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\n",
+			name, m.RuntimeStatus, orDash(m.PID), m.Restarts, clock(m.StartedAt), down, signer, shortImage(m.Image))
+	}
+	for _, name := range names {
+		m := modules[name]
 		if m.StatusDescription != "" {
-			fmt.Fprintf(w, "  %s\n", m.StatusDescription)
+			fmt.Fprintf(w, "\n%s: %s\n", name, m.StatusDescription)
+		}
+		if m.Output != "" && m.RuntimeStatus != schema.RuntimeRunning {
+			if m.StatusDescription == "" {
+				fmt.Fprintf(w, "\n%s printed last:\n", name)
+			}
+			printLines(w, m.Output)
 		}
 	}
 }
