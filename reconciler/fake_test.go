@@ -293,10 +293,17 @@ func (m *machine) Prune(ctx context.Context, keep []schema.Image) error {
 
 // launch runs a process in c; the caller holds m.mu.
 func (m *machine) launch(c *schema.Container) {
+	beside := 0
 	for _, other := range m.containers {
+		if other != c && other.Module == c.Module && other.State == schema.StateRunning {
+			beside++
+		}
 		if !m.twins && !m.beside[c.Module] && other != c && other.Module == c.Module && other.State == schema.StateRunning {
 			m.t.Errorf("%s runs twice: %s and %s", c.Module, other.ID, c.ID)
 		}
+	}
+	if beside > 1 && !m.twins {
+		m.t.Errorf("%s runs three times", c.Module)
 	}
 	m.pids++
 	m.last[c.Module] = m.pids
@@ -343,7 +350,7 @@ func (m *machine) reboot() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.containers {
-		c.State, c.PID, c.ExitCode, c.StartedAt, c.ExitedAt = schema.StateCreated, 0, 0, time.Time{}, time.Time{}
+		c.State, c.PID, c.ExitCode, c.StartedAt, c.ExitedAt, c.Ended = schema.StateCreated, 0, 0, time.Time{}, time.Time{}, ""
 	}
 }
 

@@ -93,6 +93,11 @@ func (g *ground) admit(a Action) Action {
 	if failure.concerns(a) && g.now.Before(failure.Retry) {
 		return a.wait(fmt.Sprintf("%s failed: %v", failure.Verb, failure.Err), failure.Retry)
 	}
+	if elder := g.verbs[a.Module].elder; a.Verb == Remove && !a.beside && elder != "" {
+		if _, ends := g.busy[containerPrefix+elder]; ends {
+			return a.wait("goes on while the one that ran longer ends", time.Time{})
+		}
+	}
 	if due := g.mends.due(a); g.now.Before(due) {
 		return a.wait("was mended a moment ago; "+a.Reason, due)
 	}
@@ -167,7 +172,10 @@ func (g *ground) stays(module string) bool {
 }
 
 // verbs are what a plan has for one module.
-type verbs struct{ remove, start, restart bool }
+type verbs struct {
+	remove, start, restart bool
+	elder                  string // the container that goes on until its successor is healthy
+}
 
 func verbsOf(p Plan) map[string]verbs {
 	all := make(map[string]verbs, len(p))
@@ -176,6 +184,9 @@ func verbsOf(p Plan) map[string]verbs {
 		v.remove = v.remove || a.Verb == Remove
 		v.start = v.start || a.Verb == Start
 		v.restart = v.restart || a.Verb == Restart
+		if a.Verb == Wait && a.beside {
+			v.elder = a.Container
+		}
 		all[a.Module] = v
 	}
 	return all

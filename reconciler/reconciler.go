@@ -185,9 +185,10 @@ func (r *Reconciler) Preview(ctx context.Context, desired schema.Desired) (Plan,
 		return nil, fmt.Errorf("preview: observe containers: %w", err)
 	}
 	r.mu.Lock()
-	known := r.state
+	known := []schema.Desired{r.state.Target, r.state.LastGood}
+	r.overlay(observed)
 	r.mu.Unlock()
-	return Diff(desired, observed, time.Now()).Explain(desired, observed, known.Target, known.LastGood), nil
+	return Diff(desired, observed, time.Now(), known...).Explain(desired, observed, known...), nil
 }
 
 // load brings the reconciler to where it was before the agent ended.
