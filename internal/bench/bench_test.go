@@ -47,6 +47,9 @@ var measurements = []struct {
 	{"render", measureRender},
 	{"verify", measureVerify},
 	{"agent", measureAgent},
+	{"idle", measureIdle},
+	{"restart", measureRestart},
+	{"replace", measureReplace},
 	{"reported_update", measureReported},
 	{"outbox", measureOutbox},
 	{"pull", measurePull},
@@ -153,3 +156,17 @@ func percentile(values []float64, p float64) float64 {
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// patiently waits for what a busy machine needs minutes for: many modules to run.
+func patiently(t *testing.T, ok func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		err := ok()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}

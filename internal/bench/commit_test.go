@@ -3,18 +3,10 @@
 package bench
 
 import (
-	"context"
 	"fmt"
-	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/api/services/tasks/v1"
-	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -35,12 +27,12 @@ func measureCommitToRunning(t *testing.T, f *table) {
 	conn := r.dial()
 	r.healthy(conn)
 
-	bare := r.bareClient(t)
+	bare := r.bareClient()
 	var warm, theirs, cold []float64
 	for round := range commits {
 		// In turns, so that a machine that gets slower is slower for both.
 		warm = append(warm, ms(r.commitToRunning(conn, image, round+1)))
-		theirs = append(theirs, ms(r.bareReplacement(bare)))
+		theirs = append(theirs, ms(r.bareReplacement(bare, "probe")))
 		r.healthy(conn)
 	}
 	for round := range 10 {
@@ -71,70 +63,13 @@ func (r *rig) commitToRunning(conn *nats.Conn, image schema.Image, round int) ti
 	return took
 }
 
-// bareClient connects to the namespace that the agent works in.
-func (r *rig) bareClient(t *testing.T) *client.Client {
-	raw, err := client.New(r.daemon.Address, client.WithDefaultNamespace("bench"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { raw.Close() })
-	return raw
-}
-
-// bareReplacement replaces the module's container, as the agent made it, by a
-// client that does no more than containerd asks for, to the new one's main. The
-// agent is halted meanwhile.
-func (r *rig) bareReplacement(raw *client.Client) time.Duration {
-	syscall.Kill(r.agent.PID(), syscall.SIGSTOP)
-	defer syscall.Kill(r.agent.PID(), syscall.SIGCONT)
-	ctx := namespaces.WithNamespace(context.Background(), "bench")
-	found, err := raw.ContainerService().List(ctx)
-	if err != nil || len(found) != 1 {
-		r.t.Fatalf("%d containers, %v", len(found), err)
-	}
+// bareReplacement is the same by the bare client; the agent is halted meanwhile.
+func (r *rig) bareReplacement(bare bare, module string) time.Duration {
+	defer r.halt()()
+	record := bare.record(module)
 	t0 := time.Now()
-	if err := r.bareReplace(ctx, raw, found[0]); err != nil {
+	if err := bare.replace(record); err != nil {
 		r.t.Fatal(err)
 	}
-	return r.beganAfter("probe", t0)
-}
-
-func (r *rig) bareReplace(ctx context.Context, raw *client.Client, record containers.Container) error {
-	snapshots := raw.SnapshotService(record.Snapshotter)
-	if _, err := raw.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: record.ID, Signal: 15}); err != nil {
-		return err
-	}
-	if _, err := raw.TaskService().Wait(ctx, &tasks.WaitRequest{ContainerID: record.ID}); err != nil {
-		return err
-	}
-	if _, err := raw.TaskService().Delete(ctx, &tasks.DeleteTaskRequest{ContainerID: record.ID}); err != nil {
-		return err
-	}
-	if err := raw.ContainerService().Delete(ctx, record.ID); err != nil {
-		return err
-	}
-	info, err := snapshots.Stat(ctx, record.SnapshotKey)
-	if err != nil {
-		return err
-	}
-	if err := snapshots.Remove(ctx, record.SnapshotKey); err != nil {
-		return err
-	}
-	mounts, err := snapshots.Prepare(ctx, record.SnapshotKey, info.Parent)
-	if err != nil {
-		return err
-	}
-	if _, err := raw.ContainerService().Create(ctx, record); err != nil {
-		return err
-	}
-	log := "file://" + filepath.Join(r.path("state"), "logs", "probe.log")
-	request := &tasks.CreateTaskRequest{ContainerID: record.ID, Stdout: log, Stderr: log}
-	for _, m := range mounts {
-		request.Rootfs = append(request.Rootfs, &types.Mount{Type: m.Type, Source: m.Source, Options: m.Options})
-	}
-	if _, err := raw.TaskService().Create(ctx, request); err != nil {
-		return err
-	}
-	_, err = raw.TaskService().Start(ctx, &tasks.StartRequest{ContainerID: record.ID})
-	return err
+	return r.beganAfter(module, t0)
 }

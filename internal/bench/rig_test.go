@@ -152,7 +152,7 @@ func report(conn *nats.Conn) (schema.Report, error) {
 // healthy waits until the newest commit is last-good.
 func (r *rig) healthy(conn *nats.Conn) {
 	head := r.git.Head()
-	harness.Eventually(r.t, func() error {
+	patiently(r.t, func() error {
 		got, err := report(conn)
 		if err == nil && (got.Phase != schema.PhaseHealthy || got.LastGood.Commit != head) {
 			err = fmt.Errorf("phase %s, last good %s, refused %+v", got.Phase, got.LastGood.Short(), got.Refused)
