@@ -2,12 +2,14 @@ package containerd
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/tidemark-edge/tidemark/containerd/output"
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // logs are the modules' output, and of which modules it was when old logs were
@@ -57,6 +59,20 @@ func (r *Runtime) openLog(module string) (stdout, stderr string) {
 	// takes nothing from its standard error; the module blocks (containerd 1.6 to 2.4).
 	dir, base := filepath.Split(file)
 	return file, dir + "./" + base
+}
+
+// rescueLogs takes what modules print whose shims do not any more, because the
+// disk was full.
+func (r *Runtime) rescueLogs(containers []schema.Container) {
+	for _, c := range containers {
+		if c.Module == "" || c.PID == 0 || !r.Logs().Suspect(c.Module) {
+			continue
+		}
+		// The error is that the process has ended: the next look shows it.
+		if rescued, _ := r.Logs().Rescue(c.Module, c.PID); rescued && r.Warn != nil {
+			r.Warn(fmt.Errorf("log of %s: its shim stopped writing when the disk was full; the agent writes in its place: make room, then restart the module", c.Module))
+		}
+	}
 }
 
 // pruneLogs deletes old logs when the modules that have containers change.

@@ -48,6 +48,7 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 		observed.Containers = append(observed.Containers, r.container(id, record{}, p))
 	}
 	r.pruneLogs(modules)
+	r.rescueLogs(observed.Containers)
 	r.meet(ctx, looked, records, observed.Containers)
 	return observed, nil
 }

@@ -20,11 +20,19 @@
 //
 // # A full disk
 //
-// When a shim cannot write, its copying ends for good, and the module blocks for
-// ever as soon as the pipe is full (containerd 1.6 and 2). So the next quarter of
-// the bound is always allocated before it is written, and what a log loses at its
-// beginning is allocated again at its end. A module whose log gets no room at all
-// is started with its output going nowhere.
+// When a shim cannot write, it stops reading for good, and the module blocks for
+// ever as soon as the pipe is full (containerd 1.6 and 2). Therefore:
+//
+//   - What a log needs next, a quarter of the bound, is allocated before it is
+//     written. While the disk is full, a log makes room for that by keeping only an
+//     eighth of the bound. This is what a quiet module costs on the disk.
+//   - 256 KiB for all are held back to be given up when the filesystem needs room
+//     to make a hole (XFS).
+//   - A module whose log gets no room at all runs with its output going nowhere.
+//   - Where a shim has stopped all the same, because a module printed faster than
+//     room was made or no agent was there to make it, the next Observe finds out,
+//     and the agent empties the pipe in the shim's place (Files.Rescue), until the
+//     module ends. While the agent is away, such a module may block.
 //
 // # Who bounds
 //

@@ -21,6 +21,7 @@ type file struct {
 	ledger   ledger
 	reserved int64  // room is allocated up to this position in the file
 	sparse   bool   // holes cannot be cut out here
+	cleared  bool   // there is no reason to think that the shim has stopped to write
 	told     string // the last problem that Warn was told of
 }
 
@@ -61,6 +62,7 @@ func (f *file) begin(max int64, now moment) (warning, err error) {
 	if err := f.reserve(log, &state, max); err != nil {
 		return nil, err
 	}
+	f.cleared = true
 	return f.ledger.add(f.marksPath, mark{moment: now, offset: f.ledger.base + state.size, begin: true}, f.ledger.base+state.start), nil
 }
 
@@ -80,6 +82,9 @@ func (f *file) look(max int64, now moment) (grown int64, err error) {
 	state, err := f.survey(log, now)
 	if err != nil {
 		return 0, err
+	}
+	if f.reserved > 0 && state.size >= f.reserved && !roomy(log, max) {
+		f.cleared = false
 	}
 	err = f.bound(log, &state, max)
 	end := f.ledger.base + state.size

@@ -30,10 +30,11 @@ type Files struct {
 	// dated. Nil is nobody.
 	Warn func(error)
 
-	mu    sync.Mutex
-	spare *spare
-	known map[string]*file // by module
-	begun map[string]bool  // modules that Begin was called for
+	mu      sync.Mutex
+	spare   *spare
+	known   map[string]*file // by module
+	begun   map[string]bool  // modules that Begin was called for
+	drained map[uint64]bool  // pipes that Rescue has read since, by inode
 }
 
 // Begin prepares the log of a module that is about to be started, and marks

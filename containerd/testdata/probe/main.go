@@ -54,6 +54,25 @@ func main() {
 		}
 		fmt.Println("spammed")
 		forever()
+	case "count": // that many kilobytes each second, for so many seconds
+		perSecond, _ := strconv.Atoi(arg)
+		seconds, _ := strconv.Atoi(os.Args[3])
+		line := strings.Repeat("x", 1023) + "\n"
+		for range seconds * 10 {
+			fmt.Print(strings.Repeat(line, perSecond/10))
+			time.Sleep(100 * time.Millisecond)
+		}
+		fmt.Println("counted")
+		forever()
+	case "half": // closes its standard output
+		fmt.Println("heard")
+		os.Stdout.Close()
+		time.Sleep(500 * time.Millisecond) // until the shim has noticed
+		for range 100 {                    // more than a pipe holds
+			fmt.Fprintln(os.Stderr, strings.Repeat("x", 1023))
+		}
+		fmt.Fprintln(os.Stderr, "still heard")
+		forever()
 	case "serve": // what a probe may ask for
 		fmt.Println(http.ListenAndServe("127.0.0.1:8080", http.HandlerFunc(serve)))
 	case "answer": // with that exit code and these last words
@@ -61,6 +80,11 @@ func main() {
 		fmt.Println("the first line")
 		fmt.Fprint(os.Stderr, strings.Join(os.Args[3:], " "))
 		os.Exit(code)
+	case "read": // a file
+		if err := read(arg); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	case "flood": // print without end
 		for {
 			os.Stdout.WriteString(strings.Repeat("flood\n", 1000))
