@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -47,6 +48,7 @@ func TestImages(t *testing.T) {
 				{"layers that images share come once", shared},
 				{"a pull after a kill of the agent asks for what is missing", killedAgent},
 				{"a pull after a kill of containerd asks for what is missing", killedDaemon},
+				{"a layer takes away what is below it", whiteouts},
 				{"room", room},
 				{"a registry that is down is no lack of room", roomUnknown},
 				{"prune keeps the download of an image that is kept", prunedDownload},
@@ -94,29 +96,7 @@ func (s *stage) pushBulk(repo string, size int, seeds ...uint64) bulk {
 			s.t.Fatal(err)
 		}
 	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	config = config.DeepCopy()
-	config.OS, config.Architecture = "linux", runtime.GOARCH
-	config.Created = v1.Time{}
-	config.Config = v1.Config{Entrypoint: []string{"/" + repo}}
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		s.t.Fatal(err)
-	}
-	ref, err := name.ParseReference(s.registry + "/" + repo + ":latest")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		s.t.Fatal(err)
-	}
-	digest, err := img.Digest()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	b.Image = schema.Image(s.registry + "/" + repo + "@" + digest.String())
+	b.Image = s.publish(repo, img, v1.Config{Entrypoint: []string{"/" + repo}})
 	return b
 }
 
@@ -312,6 +292,84 @@ func killedDaemon(s *stage) {
 	s.daemon.Start()
 	s.answers()
 	s.rest(b, proxy)
+}
+
+// Layers may be unpacked side by side, and are one on the other all the same.
+func whiteouts(s *stage) {
+	img, err := mutate.AppendLayers(empty.Image,
+		s.layer("a", "b", "dir/x", "dir/sub/y", "gone/z"),
+		s.layer(".wh.a", "dir/.wh..wh..opq", "dir/new", ".wh.gone"),
+		s.layer("c", "gone", ".wh.b"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	image := s.publish("whiteouts", img, v1.Config{})
+	s.pull(image)
+	record, err := s.raw().ImageService().Get(s.ctx, string(image))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	snapshots := s.raw().SnapshotService("overlayfs")
+	mounts, err := snapshots.View(s.ctx, "look", record.Labels["tidemark.io/chain"])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer snapshots.Remove(s.ctx, "look")
+	var files []string
+	err = mount.WithTempMount(s.ctx, mounts, func(root string) error {
+		return filepath.WalkDir(root, func(path string, entry os.DirEntry, err error) error {
+			if err == nil && !entry.IsDir() {
+				files = append(files, strings.TrimPrefix(path, root+"/"))
+			}
+			return err
+		})
+	})
+	if got := strings.Join(files, " "); err != nil || got != "c dir/new gone" {
+		s.t.Errorf("unpacked %q, %v", got, err)
+	}
+}
+
+// layer has small files of these names.
+func (s *stage) layer(files ...string) v1.Layer {
+	s.t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	for _, file := range files {
+		w.WriteHeader(&tar.Header{Name: file, Mode: 0o644, Size: int64(len(file))})
+		io.WriteString(w, file)
+	}
+	w.Close()
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(buf.Bytes())), nil })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return layer
+}
+
+// publish pushes an image for this platform.
+func (s *stage) publish(repo string, img v1.Image, wishes v1.Config) schema.Image {
+	s.t.Helper()
+	config, err := img.ConfigFile()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	config = config.DeepCopy()
+	config.OS, config.Architecture, config.Config = "linux", runtime.GOARCH, wishes
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		s.t.Fatal(err)
+	}
+	ref, err := name.ParseReference(s.registry + "/" + repo + ":latest")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if err := remote.Write(ref, img); err != nil {
+		s.t.Fatal(err)
+	}
+	digest, err := img.Digest()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return schema.Image(s.registry + "/" + repo + "@" + digest.String())
 }
 
 // answers waits until the Runtime has found its daemon again.

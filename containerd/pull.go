@@ -23,8 +23,12 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// parallelLayers are downloaded at once, of one image.
-const parallelLayers = 3
+// Of one image, this many layers are downloaded at once, and, where containerd
+// can do that (from 2.4 on), unpacked at once.
+const (
+	parallelLayers = 3
+	parallelUnpack = 2
+)
 
 // Labels of our leases, one for each image that is being pulled.
 const (
@@ -157,6 +161,7 @@ func (r *Runtime) download(ctx context.Context, up *upstream, seen *ingests) err
 		client.WithResolver(up),
 		client.WithPullUnpack,
 		client.WithPullSnapshotter(r.config.Snapshotter),
+		client.WithUnpackOpts([]client.UnpackOpt{client.WithUnpackLimiter(semaphore.NewWeighted(parallelUnpack))}),
 		client.WithDownloadLimiter(semaphore.NewWeighted(parallelLayers)),
 		client.WithChildLabelMap(images.ChildGCLabelsFilterLayers),
 		client.WithImageHandler(images.HandlerFunc(seen.note)))
