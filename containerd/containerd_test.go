@@ -20,6 +20,10 @@ var scenarios = []struct {
 	{"a module that ignores its stop signal is killed", stubborn},
 	{"stop keeps the container and says why", stopKeeps},
 	{"any reason to stop is kept as far as it goes", stopReason},
+	{"what somebody does with ctr is seen and mended", interference},
+	{"a paused module goes on", paused},
+	{"a changed record is drift", drift},
+	{"two definitions of a module run side by side", beside},
 	{"probes ask inside the module's network", probeNetwork},
 	{"probes by command have the module's rights and no more", probeRights},
 	{"probes by command answer and leave nothing", probeExec},
@@ -50,6 +54,8 @@ var scenarios = []struct {
 	{"a Start that is cut off", halfMade},
 	{"nothing is left after many rounds", leaks},
 	// These end the daemon.
+	{"no duplicate container when the daemon is killed midway", killedMidway},
+	{"a full disk stops no module from running again", fullDisk},
 	{"a daemon that is started again", daemonRestart},
 	{"a reboot", reboot},
 }

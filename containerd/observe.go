@@ -34,15 +34,19 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 	for _, p := range response.Tasks {
 		processes[p.ID] = p
 	}
+	r.remind(records)
+	drifts := r.drifts(records)
 	var observed schema.Observed
 	var modules []string // that have containers
 	for _, c := range records {
 		rec, ours := readRecord(c)
-		observed.Containers = append(observed.Containers, r.container(c.ID, rec, processes[c.ID]))
+		seen := r.container(c.ID, rec, processes[c.ID])
 		delete(processes, c.ID)
 		if ours {
+			seen.Drift = drifts[c.ID].drift
 			modules = append(modules, rec.module)
 		}
+		observed.Containers = append(observed.Containers, seen)
 	}
 	for id, p := range processes { // a task whose container record is gone
 		observed.Containers = append(observed.Containers, r.container(id, record{}, p))

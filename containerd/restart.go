@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,9 +20,8 @@ import (
 
 // Restart runs an exited container again, in the same root filesystem, and
 // records restarts. One that runs is left alone; one whose processes are frozen
-// goes on, uncounted. Where the disk is too full to record anything, it runs
-// all the same: its count, start and reason for its end are then the former
-// ones.
+// goes on, uncounted; one that is not what was made is refused. It runs although
+// the disk is too full to record it: see note.
 func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
 	unlock, err := r.busy.lock(ctx, id)
 	if err != nil {
@@ -45,6 +43,9 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 	if !ours {
 		return errors.New("it was not made by this agent: remove it")
 	}
+	if drift := driftOf(container); drift != "" {
+		return fmt.Errorf("%s: remove it", drift)
+	}
 	if resumed, err := r.resume(ctx, id); resumed || err != nil {
 		return err
 	}
@@ -55,8 +56,9 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 		return err
 	}
 	rec.restarts, rec.started, rec.ended = restarts, time.Now(), ""
-	update := containers.Container{ID: id, Labels: rec.labels()}
-	if err := r.note(ctx, update, labelRestarts, labelStarted, labelEnded); err != nil {
+	all := rec.labels()
+	noted := map[string]string{labelRestarts: all[labelRestarts], labelStarted: all[labelStarted], labelEnded: ""}
+	if err := r.note(ctx, id, noted); err != nil {
 		return fmt.Errorf("count it: %w", err)
 	}
 	failpoint.Reach("containerd.counted")
@@ -84,26 +86,6 @@ func (r *Runtime) resume(ctx context.Context, id string) (bool, error) {
 		return false, fmt.Errorf("resume it: %w", errgrpc.ToNative(err))
 	}
 	return true, nil
-}
-
-// note writes labels of a container. A full disk is no error: what a module
-// needs to run, it has.
-func (r *Runtime) note(ctx context.Context, update containers.Container, labels ...string) error {
-	paths := make([]string, len(labels))
-	for i, label := range labels {
-		paths[i] = "labels." + label
-	}
-	_, err := r.client.ContainerService().Update(ctx, update, paths...)
-	if err != nil && !isFull(err) {
-		return err
-	}
-	return nil
-}
-
-// isFull reports whether an error is for want of room. containerd passes on
-// the kernel's words only.
-func isFull(err error) bool {
-	return strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error())
 }
 
 // refresh makes again what a container mounts and what may be gone since it

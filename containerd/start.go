@@ -148,6 +148,7 @@ func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, fil
 	if container.Runtime.Options, err = r.runtimeOptions(); err != nil {
 		return containers.Container{}, err
 	}
+	container.Labels[labelSeal] = seal(container)
 	return container, nil
 }
 

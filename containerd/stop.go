@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/containerd/containerd/api/types/task"
-	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/tidemark-edge/tidemark/schema"
 	"golang.org/x/sys/unix"
@@ -63,8 +62,7 @@ func (r *Runtime) stop(ctx context.Context, id, reason string) error {
 	default:
 		return nil
 	}
-	update := containers.Container{ID: id, Labels: map[string]string{labelEnded: endedLabel(reason)}}
-	if err := r.note(ctx, update, labelEnded); err != nil {
+	if err := r.note(ctx, id, map[string]string{labelEnded: endedLabel(reason)}); err != nil {
 		return fmt.Errorf("record the reason: %w", err)
 	}
 	sig, grace := howToStop(container)

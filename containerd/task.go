@@ -48,6 +48,9 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 		}
 	}()
 	pid, err := r.createTask(ctx, request)
+	for err != nil && isFull(err) && r.crumble(ctx) == nil {
+		pid, err = r.createTask(ctx, request)
+	}
 	if err != nil {
 		return err
 	}
@@ -108,8 +111,13 @@ func (r *Runtime) connect(ctx context.Context, rec record, pid int) error {
 // and SIGKILL after grace.
 func (r *Runtime) endTask(ctx context.Context, id string, sig syscall.Signal, grace time.Duration) error {
 	p, err := r.process(ctx, id)
-	if err != nil || p == nil {
+	if err != nil {
 		return err
+	}
+	if p == nil {
+		// A shim may still be there that containerd, when it was killed, had told
+		// to delete the task, and not yet to go.
+		return r.deleteTask(ctx, id)
 	}
 	// What goes wrong here may do so because the process ends by itself at this
 	// moment, or because its shim is dead; deleting tells.

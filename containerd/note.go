@@ -1,0 +1,104 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/containers"
+)
+
+// note writes labels of a container. A full disk is no error, for what a module
+// needs to run, it has: this Runtime then remembers the labels itself, and
+// writes them with the next ones. An agent that is started again before that
+// finds the former ones: a count of restarts that is too low, an end without a
+// reason.
+func (r *Runtime) note(ctx context.Context, id string, labels map[string]string) error {
+	r.mu.Lock()
+	all := maps.Clone(r.owed[id])
+	r.mu.Unlock()
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, labels)
+	var paths []string
+	for label := range all {
+		paths = append(paths, "labels."+label)
+	}
+	_, err := r.client.ContainerService().Update(ctx, containers.Container{ID: id, Labels: all}, paths...)
+	if err != nil && !isFull(err) {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil {
+		delete(r.owed, id)
+		return nil
+	}
+	if r.owed == nil {
+		r.owed = map[string]map[string]string{}
+	}
+	r.owed[id] = all
+	return nil
+}
+
+// remind writes into records what could not be written to the disk, and forgets
+// it of containers that are gone.
+func (r *Runtime) remind(records []containers.Container) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.owed) == 0 {
+		return
+	}
+	owed := make(map[string]map[string]string, len(r.owed))
+	for i, c := range records {
+		if labels := r.owed[c.ID]; labels != nil {
+			owed[c.ID] = labels
+			reminded := map[string]string{}
+			maps.Copy(reminded, c.Labels)
+			maps.Copy(reminded, labels)
+			records[i].Labels = reminded
+		}
+	}
+	r.owed = owed
+}
+
+// isFull reports whether an error is for want of room. containerd passes on
+// the kernel's words only.
+func isFull(err error) bool {
+	return strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error())
+}
+
+// crumb is how much of the ballast is given up at a time to make a task, in
+// bytes; it needs a block or two.
+const crumb = 64 << 10
+
+// crumble gives up a piece of the ballast. To make a task, containerd 1.6 and 2
+// make a directory below their root, which is on a disk, and delete it with the
+// task. All else that a task needs (bundle, specification, pipes) is below the
+// state directory, on a tmpfs. So on a disk without one free block a module that
+// ended would stay down for want of one. What is left of the ballast is for the
+// next time, and for Prune, which takes in what is missing.
+func (r *Runtime) crumble(ctx context.Context) error {
+	at, err := r.roots(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(at.ballast(), os.O_WRONLY|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("give up ballast: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return errors.Join(errors.New("give up ballast: there is none left"), err)
+	}
+	if err := f.Truncate(max(0, info.Size()-crumb)); err != nil {
+		return fmt.Errorf("give up ballast: %w", err)
+	}
+	return f.Sync() // before that, its blocks may not be had
+}
