@@ -207,7 +207,11 @@ func (d *Device) Kill(p Part) bool {
 	}
 	d.Machine.signal(d.pids[p], syscall.SIGKILL)
 	deadline := time.Now().Add(20 * time.Second)
-	for !d.down(p) && time.Now().Before(deadline) {
+	for !d.down(p) {
+		if time.Now().After(deadline) {
+			d.t.Errorf("kill %s: it does not end", p)
+			return false
+		}
 		time.Sleep(time.Millisecond)
 	}
 	return true

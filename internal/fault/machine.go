@@ -157,6 +157,9 @@ func (m *Machine) start(log string, env []string, args ...string) int {
 		}
 		m.t.Fatalf("start %s: %s", args[0], r.Error)
 	}
+	if r.PID <= 1 {
+		m.t.Fatalf("start %s: it has the number %d", args[0], r.PID)
+	}
 	m.mu.Lock()
 	delete(m.ended, r.PID) // of an earlier process of that number
 	m.mu.Unlock()
@@ -165,9 +168,7 @@ func (m *Machine) start(log string, env []string, args ...string) int {
 
 // signal signals a process by its number inside. One that has ended is not found.
 func (m *Machine) signal(pid int, sig syscall.Signal) {
-	if pid > 1 {
-		m.order(map[string]any{"PID": pid, "Signal": int(sig)})
-	}
+	m.order(map[string]any{"PID": pid, "Signal": int(sig)})
 }
 
 // end is how a process ended, by its number inside; empty while it runs.

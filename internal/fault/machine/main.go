@@ -129,7 +129,8 @@ func start(o order) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return p.Pid, p.Release()
+	pid := p.Pid // which Release forgets
+	return pid, p.Release()
 }
 
 // reap takes leave of every child that has ended, own or orphaned.
