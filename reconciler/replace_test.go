@@ -41,6 +41,7 @@ func TestStartThenStopWaitsUntilTheNewOneIsHealthy(t *testing.T) {
 		w.didInOrder("start sensor")
 		w.runs("sensor", "sensor")
 		w.phase(schema.PhaseSwitching)
+		w.status("sensor", schema.RuntimeUnhealthy, "readiness: connection refused") // what is said is of the new one
 		w.answer("sensor readiness", nil)
 		after(12 * time.Second)
 		w.didInOrder("remove sensor")

@@ -152,7 +152,8 @@ func describe(why schema.Refusal) string {
 func (r *Reconciler) modules() map[string]schema.ModuleReport {
 	containers := make(map[string]schema.Container, len(r.observed.Containers))
 	for _, c := range r.observed.Containers {
-		if was, ok := containers[c.Module]; !ok || liveliness(c) > liveliness(was) {
+		was, ok := containers[c.Module]
+		if !ok || liveliness(c) > liveliness(was) || liveliness(c) == liveliness(was) && r.asDeclared(c) {
 			containers[c.Module] = c
 		}
 	}
@@ -174,6 +175,13 @@ func (r *Reconciler) modules() map[string]schema.ModuleReport {
 		modules[m.Name] = report
 	}
 	return modules
+}
+
+// asDeclared reports whether c is made from the target's definition: for a while
+// another container of the module may run beside it.
+func (r *Reconciler) asDeclared(c schema.Container) bool {
+	m, ok := r.state.Target.Module(c.Module)
+	return ok && c.Hash == m.Hash()
 }
 
 // container is what is reported of a module's container: the runtime's own
