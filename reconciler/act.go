@@ -15,6 +15,24 @@ const (
 	stopTimeout  = time.Hour + 15*time.Minute
 )
 
+// parallel is how many modules start at a time: a start is mostly the work of
+// the runtime's shims, and a small device has memory for few at once.
+const parallel = 4
+
+// turns are taken by those who start a module. Starts are begun by one pass and
+// wait here, so that none waits for a pass where another has ended.
+type turns chan struct{}
+
+// take waits for a turn, or for ctx to end.
+func (t turns) take(ctx context.Context) (end func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
 // deed is an action under way.
 type deed struct {
 	verb  string
@@ -36,8 +54,20 @@ func (r *Reconciler) act(ctx context.Context, plan Plan) {
 	}
 }
 
-// do does one action, takes down what came of it, and calls for the next pass.
+// do does one action when its turn comes, takes down what came of it, and calls
+// for the next pass.
 func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
+	if a.Verb == Start || a.Verb == Restart {
+		end, err := r.turns.take(ctx)
+		if err != nil {
+			return
+		}
+		defer end()
+		if r.isPast(target) {
+			r.forgo(a)
+			return
+		}
+	}
 	began := time.Now()
 	err := r.perform(ctx, target, a)
 	now := time.Now()
@@ -59,6 +89,21 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
 		module, _ := target.Module(a.Module)
 		r.doubt(module.Image)
 	}
+	r.look.now()
+}
+
+// isPast reports whether target is not the target any more.
+func (r *Reconciler) isPast(target schema.Desired) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return target.Revision.Commit != r.state.Target.Revision.Commit
+}
+
+// forgo leaves an action undone: another target came before its turn.
+func (r *Reconciler) forgo(a Action) {
+	r.mu.Lock()
+	delete(r.busy, a.subject())
+	r.mu.Unlock()
 	r.look.now()
 }
 

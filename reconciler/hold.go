@@ -7,10 +7,6 @@ import (
 	"time"
 )
 
-// parallel is how many modules start at a time: a start is mostly the work of
-// the runtime's shims, and a small device has memory for few at once.
-const parallel = 4
-
 // removalPatience is how long starts wait for the removal of other modules,
 // which may hold what they need: a port, memory. A module may have an hour to
 // stop; the others are not down as long.
@@ -33,7 +29,6 @@ type ground struct {
 
 	verbs   map[string]verbs // of the plan that is held, by module
 	removed time.Time        // when removals are waited for no longer; zero when there are none
-	starts  int              // under way, or to begin now
 }
 
 // hold puts off those actions of the plan that cannot be done now. An action is
@@ -49,8 +44,7 @@ type ground struct {
 //     other modules are being removed, and before the twins of the target are
 //     declared;
 //   - while a module that it depends on is coming up;
-//   - a removal, while a module that depends on it is there to be removed;
-//   - while enough others start.
+//   - a removal, while a module that depends on it is there to be removed.
 //
 // A container that could not be restarted is removed in place of being
 // restarted, to be made anew.
@@ -75,10 +69,7 @@ func (g *ground) hold(plan Plan) Plan {
 // count takes an action into account that is under way or about to begin. No
 // start waits for the removal of a foreign container.
 func (g *ground) count(subject string, d deed) {
-	switch {
-	case d.verb == Start || d.verb == Restart:
-		g.starts++
-	case d.verb == Remove && !isContainer(subject) && g.now.Before(d.since.Add(removalPatience)):
+	if d.verb == Remove && !isContainer(subject) && g.now.Before(d.since.Add(removalPatience)) {
 		g.removed = earlier(g.removed, d.since.Add(removalPatience))
 	}
 }
@@ -157,9 +148,6 @@ func (g *ground) inTurn(a Action, module *entry) (reason string, until time.Time
 		if d := g.busy[name]; d.verb == Start || d.verb == Restart {
 			return "waits for " + name, until
 		}
-	}
-	if g.starts >= parallel {
-		return "waits while others start", until
 	}
 	return "", until
 }

@@ -95,6 +95,7 @@ type Reconciler struct {
 	restock kick        // keeping: an image is missing, or no longer needed
 	changed kick        // reporting: something that the report shows has changed
 	eager   atomic.Bool // deployment: try again at once what waits to be
+	turns   turns       // of those who start a module
 	news    news
 
 	events    *history.Log       // what happened to revisions
@@ -213,6 +214,7 @@ func (r *Reconciler) load() {
 	r.state, r.refused = state, state.Refused
 	r.events, r.revisions = events, revisions
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
+	r.turns = make(turns, parallel)
 	r.mends, r.gaps, r.checkups, r.since = mends{}, gaps{}, map[string]*checkup{}, time.Now()
 	r.trouble, r.leave = map[string]error{}, func() {}
 	r.settled = !state.Trial // until the first pass knows

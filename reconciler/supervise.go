@@ -17,8 +17,11 @@ const observeAgain = time.Second
 // supervision passes whenever it is kicked, when something becomes due, and at
 // every tick in any case.
 func (r *Reconciler) supervision(ctx context.Context) {
+	var t tempo
 	for ctx.Err() == nil {
+		began := time.Now()
 		due := r.pass(ctx)
+		pause(ctx, t.rest(began, time.Now()), nil)
 		pause(ctx, time.Until(due), &r.look)
 	}
 }
