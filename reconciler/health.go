@@ -99,6 +99,16 @@ func (c *checkup) probe(name string) *schema.Probe {
 	return map[string]*schema.Probe{startup: c.probes.Startup, liveness: c.probes.Liveness, readiness: c.probes.Readiness}[name]
 }
 
+// pace is the interval of the probe that is made first.
+func (c *checkup) pace() time.Duration {
+	for _, name := range []string{startup, liveness, readiness} {
+		if p := c.probe(name); p != nil {
+			return intervalOf(*p)
+		}
+	}
+	return defaultInterval
+}
+
 // is reports whether the checkup is of this run, by these probes.
 func (c *checkup) is(run schema.Container, probes schema.Health) bool {
 	return c.container.PID == run.PID && c.container.Restarts == run.Restarts && c.probes.Equal(probes)
@@ -148,7 +158,7 @@ func (r *Reconciler) check(ctx context.Context, k claimed, now time.Time) *check
 // attend makes the startup probe until it succeeds, and then the others side by
 // side, until ctx ends.
 func (r *Reconciler) attend(ctx context.Context, c *checkup) {
-	pause(ctx, rand.N(probeSpread), nil)
+	pause(ctx, rand.N(min(probeSpread, c.pace())), nil)
 	if p := c.probes.Startup; p != nil {
 		r.ask(ctx, c, startup, *p)
 	}
@@ -186,8 +196,7 @@ func (r *Reconciler) ask(ctx context.Context, c *checkup, name string, p schema.
 		if err == nil && name == startup {
 			return
 		}
-		interval := jitter(cmp.Or(time.Duration(p.Interval), defaultInterval))
-		pause(ctx, time.Until(began.Add(interval)), nil)
+		pause(ctx, time.Until(began.Add(jitter(intervalOf(p)))), nil)
 	}
 }
 
@@ -195,6 +204,10 @@ var (
 	errHangs    = fmt.Errorf("%w: who should ask does not come back", schema.ErrNotAsked)
 	errNoProber = fmt.Errorf("%w: this agent makes no probes", schema.ErrNotAsked)
 )
+
+func intervalOf(p schema.Probe) time.Duration {
+	return cmp.Or(time.Duration(p.Interval), defaultInterval)
+}
 
 func timeoutOf(p schema.Probe) time.Duration { return cmp.Or(time.Duration(p.Timeout), time.Second) }
 
