@@ -26,23 +26,34 @@
 // Deployment stages the next target. It goes on fetching beside the staging, so
 // that a newer commit pre-empts an older one at any step:
 //
-//  1. Fetch the newest acceptable commit. Target, candidate or known as bad:
-//     that was all. Else drop the candidate, if any; this is the candidate.
-//  2. Render it for this device.
+//  1. Aim at the newest acceptable commit, unless it is the target, known as bad,
+//     or an order is in the way; or at the earlier revision that a person wants
+//     back. Another aim than before: drop the candidate; this is the candidate.
+//  2. Render it for this device, unless its definition is kept, and ask whether
+//     the device's owner permits it.
 //  3. Verify every image.
-//  4. Pull every image.
-//  5. Hand it to supervision, which replaces nothing before all this is done.
+//  4. Ask whether they fit on the disk, before the first byte. If not, delete what
+//     nothing needs.
+//  5. Pull every image.
+//  6. Hand it to supervision, which replaces nothing before all this is done.
 //
 // A candidate that is refused for what it says stays refused until another
-// commit comes or the agent starts again. Everything else, a missing signature
-// too, is tried again with a capped back-off; nothing is given up.
+// commit comes, a person has it tried again, or the agent starts again.
+// Everything else, a missing signature or a full disk too, is tried again with a
+// capped back-off; nothing is given up.
 //
-// Beside them, keeping has the images of target and last-good on the disk and no
-// others, and reporting says what changed.
+// Beside them, fetching looks at the fleet repository, keeping has the images of
+// target and last-good and those that they pin on the disk and no others, and
+// reporting says what changed.
+//
+// People order: Suspend and Resume, Rollback, with or without a hold, and Retry.
+// An order is a part of the state, and in the history, before it is answered.
 //
 // What supervision decided is on the disk before it is acted on (state.json).
 // After a start with no network the target and the images' signatures come from
-// there, and containers that run as declared are left alone.
+// there, and containers that run as declared are left alone. What happened, and
+// the definitions of earlier good revisions, are kept beside it (package
+// history); a state that is found broken is rebuilt from them.
 //
 // Diff and Judge are pure functions of what is desired, what is observed and the
 // time. An action is data, and the plan, the log and the report use its words.

@@ -54,7 +54,7 @@ func printHistory(w io.Writer, events []schema.Event) {
 		if rest != "" {
 			reason += " …"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", clock(e.At), e.Kind, clipped(revision, 48), cmp.Or(e.By, "-"), cmp.Or(reason, "-"))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", clock(e.At), e.Kind, clipped(revision, 48), cmp.Or(e.By, "-"), cmp.Or(clipped(reason, 120), "-"))
 	}
 	for _, e := range slices.Backward(events) {
 		if e.Output != "" {

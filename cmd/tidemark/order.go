@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 
@@ -54,7 +55,11 @@ func (o *ordering) send(cmd *cobra.Command, method string, answer any, text func
 // whoami is the person at this terminal, as far as the system knows: the one
 // behind sudo rather than root.
 func whoami() string {
-	who := cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"), fmt.Sprintf("uid %d", os.Getuid()))
+	who := cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("USER"))
+	if u, err := user.Current(); err == nil && who == "" {
+		who = u.Username
+	}
+	who = cmp.Or(who, fmt.Sprintf("uid %d", os.Getuid()))
 	if host, err := os.Hostname(); err == nil {
 		who += "@" + host
 	}
