@@ -130,14 +130,12 @@ func (r *Runtime) whyNot(ctx context.Context, cmd *command, err error) error {
 	return cause(ctx, err)
 }
 
-// cause is why a call ended: what ended its context, or else its error. The
-// daemon and the shim know of the deadline, and may be a moment faster.
+// cause is why a call ended: what ended its context, or else its error. Daemon
+// and shim know of the deadline, may be a moment faster, and have many words for
+// it.
 func cause(ctx context.Context, err error) error {
-	if strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < 5*time.Millisecond {
+		<-ctx.Done()
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -190,25 +190,31 @@ func killedMidway(s *stage) {
 	p := proof(s.t, m.Image)
 	id := s.run(m).ID
 	start := func(ctx context.Context) error { return s.Start(ctx, m, "c", p) }
-	for _, do := range []func(context.Context) error{
-		func(ctx context.Context) error { return s.Remove(ctx, id) },
-		start,
-		func(ctx context.Context) error { return s.Stop(ctx, id, "midway") },
-		func(ctx context.Context) error { return s.Restart(ctx, id, 1) },
-		func(ctx context.Context) error { return s.Remove(ctx, id) },
-		start,
+	for _, c := range []struct {
+		do    func(context.Context) error
+		delay time.Duration // until the daemon dies
+	}{
+		{func(ctx context.Context) error { return s.Remove(ctx, id) }, 5 * time.Millisecond},
+		{func(ctx context.Context) error { return s.Stop(ctx, id, "midway") }, 5 * time.Millisecond},
+		{func(ctx context.Context) error { return s.Restart(ctx, id, 1) }, 40 * time.Millisecond},
+		{func(ctx context.Context) error { return s.Remove(ctx, id) }, 40 * time.Millisecond},
+		{start, 40 * time.Millisecond},
+		{start, 150 * time.Millisecond},
 	} {
-		for _, delay := range []time.Duration{5 * time.Millisecond, 40 * time.Millisecond} {
-			ctx, cancel := context.WithCancel(s.ctx)
-			done := make(chan error, 1)
-			go func() { done <- do(ctx) }()
-			time.Sleep(delay)
-			s.daemon.Kill()
-			cancel() // what waits for the daemon would wait for long
-			<-done
-			s.daemon.Start()
-			s.converge(m, id)
+		if c.delay >= 40*time.Millisecond { // there is something to start or to end
+			if err := s.Stop(s.ctx, id, "before"); err != nil {
+				s.t.Fatal(err)
+			}
 		}
+		ctx, cancel := context.WithCancel(s.ctx)
+		done := make(chan error, 1)
+		go func() { done <- c.do(ctx) }()
+		time.Sleep(c.delay)
+		s.daemon.Kill()
+		cancel() // what waits for the daemon would wait for long
+		<-done
+		s.daemon.Start()
+		s.converge(m, id)
 	}
 }
 
