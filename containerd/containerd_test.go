@@ -48,6 +48,7 @@ var scenarios = []struct {
 	{"a registry with a password and a certificate", privateRegistry},
 	{"an index", index},
 	{"events are kicks", watch},
+	{"own doing kicks nobody", ownDoingKicksNobody},
 	{"a dead shim", deadShim},
 	{"no duplicate container after a shim has left its module behind", noDuplicateContainer},
 	{"what is half made or half removed goes", leftovers},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/typeurl/v2"
@@ -87,30 +86,4 @@ func digestOf(parts ...string) string {
 		io.WriteString(h, p)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
-}
-
-// checked is what a look at a container's seal said.
-type checked struct {
-	updated time.Time // when the container was changed last, by anybody
-	drift   string
-}
-
-// drifts looks at the seals of those containers that were changed since the
-// last call, and returns what it knows by id.
-func (r *Runtime) drifts(records []containers.Container) map[string]checked {
-	r.mu.Lock()
-	before := r.seals
-	r.mu.Unlock()
-	now := make(map[string]checked, len(records))
-	for _, c := range records {
-		known, ok := before[c.ID]
-		if !ok || !known.updated.Equal(c.UpdatedAt) {
-			known = checked{c.UpdatedAt, driftOf(c)}
-		}
-		now[c.ID] = known
-	}
-	r.mu.Lock()
-	r.seals = now
-	r.mu.Unlock()
-	return now
 }

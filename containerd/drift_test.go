@@ -2,7 +2,6 @@ package containerd
 
 import (
 	"testing"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/typeurl/v2"
@@ -43,38 +42,5 @@ func TestDrift(t *testing.T) {
 		if got := driftOf(c); got != change.want {
 			t.Errorf("%s: %q, want %q", name, got, change.want)
 		}
-	}
-}
-
-// A seal is looked at when its container was changed, and only then.
-func TestSealsAreLookedAtOnce(t *testing.T) {
-	r := &Runtime{}
-	c := sealedContainer()
-	c.UpdatedAt = time.Unix(1, 0)
-	r.drifts([]containers.Container{c})
-	c.Spec = &anypb.Any{Value: []byte("changed")}
-	if got := r.drifts([]containers.Container{c})[c.ID].drift; got != "" {
-		t.Errorf("looked again at what nobody has changed: %q", got)
-	}
-	c.UpdatedAt = time.Unix(2, 0)
-	if got := r.drifts([]containers.Container{c})[c.ID].drift; got == "" {
-		t.Error("did not look again")
-	}
-	r.drifts(nil)
-	if len(r.seals) > 0 {
-		t.Error("remembers what is gone")
-	}
-}
-
-func BenchmarkDrift200(b *testing.B) {
-	r := &Runtime{}
-	var all []containers.Container
-	for i := range 200 {
-		c := sealedContainer()
-		c.ID = string(rune('a' + i))
-		all = append(all, c)
-	}
-	for b.Loop() {
-		r.drifts(all)
 	}
 }

@@ -94,6 +94,45 @@ func watch(s *stage) {
 	<-done
 }
 
+// What the Runtime does itself is no news: fifty modules that are replaced would
+// be looked at hundreds of times.
+func ownDoingKicksNobody(s *stage) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	kicks := make(chan struct{}, 1000)
+	done := make(chan struct{})
+	go func() { defer close(done); s.Watch(ctx, func() { kicks <- struct{}{} }) }()
+	<-kicks // it listens
+	m := s.module("sensor", "wait")
+	const rounds = 5
+	for range rounds {
+		s.Remove(s.ctx, s.run(m).ID)
+	}
+	c := s.run(m)
+	for range rounds {
+		if err := s.Stop(s.ctx, c.ID, "test"); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := s.Restart(s.ctx, c.ID, 1); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	// The shim says some things late: that is a look too many, now and then.
+	if n := len(kicks); n > 4*rounds {
+		s.t.Errorf("%d kicks for %d actions", n, 4*rounds)
+	}
+	for len(kicks) > 0 {
+		<-kicks
+	}
+	syscall.Kill(s.find("sensor").PID, syscall.SIGKILL)
+	select {
+	case <-kicks:
+	case <-time.After(time.Minute):
+		s.t.Error("a module ended, and nobody was told")
+	}
+	cancel()
+	<-done
+}
+
 // shim finds the shim of a process, which is its parent.
 func shim(s *stage, pid int) int {
 	s.t.Helper()

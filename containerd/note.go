@@ -48,7 +48,7 @@ func (r *Runtime) note(ctx context.Context, id string, labels map[string]string)
 
 // remind writes into records what could not be written to the disk, and forgets
 // it of containers that are gone.
-func (r *Runtime) remind(records []containers.Container) {
+func (r *Runtime) remind(records []listed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.owed) == 0 {
@@ -56,12 +56,13 @@ func (r *Runtime) remind(records []containers.Container) {
 	}
 	owed := make(map[string]map[string]string, len(r.owed))
 	for i, c := range records {
-		if labels := r.owed[c.ID]; labels != nil {
-			owed[c.ID] = labels
+		if labels := r.owed[c.container.ID]; labels != nil {
+			owed[c.container.ID] = labels
 			reminded := map[string]string{}
-			maps.Copy(reminded, c.Labels)
+			maps.Copy(reminded, c.container.Labels)
 			maps.Copy(reminded, labels)
-			records[i].Labels = reminded
+			records[i].container.Labels = reminded
+			records[i].record, records[i].ours = readRecord(records[i].container)
 		}
 	}
 	r.owed = owed

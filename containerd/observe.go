@@ -22,7 +22,7 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 	ctx, cancel := context.WithTimeout(ctx, observeTimeout)
 	defer cancel()
 	looked := time.Now()
-	records, err := r.client.ContainerService().List(ctx)
+	records, err := r.list(ctx)
 	if err != nil {
 		return schema.Observed{}, fmt.Errorf("observe: list containers of containerd at %s: %w", r.config.Address, err)
 	}
@@ -35,16 +35,14 @@ func (r *Runtime) Observe(ctx context.Context) (schema.Observed, error) {
 		processes[p.ID] = p
 	}
 	r.remind(records)
-	drifts := r.drifts(records)
 	var observed schema.Observed
 	var modules []string // that have containers
 	for _, c := range records {
-		rec, ours := readRecord(c)
-		seen := r.container(c.ID, rec, processes[c.ID])
-		delete(processes, c.ID)
-		if ours {
-			seen.Drift = drifts[c.ID].drift
-			modules = append(modules, rec.module)
+		seen := r.container(c.container.ID, c.record, processes[c.container.ID])
+		delete(processes, c.container.ID)
+		if c.ours {
+			seen.Drift = c.drift
+			modules = append(modules, c.record.module)
 		}
 		observed.Containers = append(observed.Containers, seen)
 	}

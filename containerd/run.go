@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -20,11 +19,11 @@ type run struct {
 // meet gets to know running containers: when they started, and, where an
 // earlier agent started them, it tells Attach. records and observed go
 // together; looked is when the looking began.
-func (r *Runtime) meet(ctx context.Context, looked time.Time, records []containers.Container, observed []schema.Container) {
+func (r *Runtime) meet(ctx context.Context, looked time.Time, records []listed, observed []schema.Container) {
 	for _, i := range r.know(looked, len(records), observed) {
-		rec, ours := readRecord(records[i])
-		if ours && rec.network == schema.NetworkNone && r.Attach != nil {
-			if err := r.Attach(ctx, rec.module, observed[i].PID); err != nil {
+		c := records[i]
+		if c.ours && c.record.network == schema.NetworkNone && r.Attach != nil {
+			if err := r.Attach(ctx, c.record.module, observed[i].PID); err != nil {
 				continue // the next look tries again
 			}
 		}
@@ -101,6 +100,14 @@ func (r *Runtime) sweep(id string, pid int, clean func()) {
 	if strange {
 		clean()
 	}
+}
+
+// hasMade reports whether this Runtime made the process of the container.
+func (r *Runtime) hasMade(id string, pid int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.met[id]
+	return ok && known.pid == pid && known.attached
 }
 
 // startTime is when a process started: as its label says, which never differs

@@ -59,11 +59,11 @@ type Runtime struct {
 	logs   logs
 	purged bool // what a former boot left is gone; who holds the key "purge" may look
 
-	mu    sync.Mutex
-	met   map[string]run               // running containers by id, as last observed or started
-	seals map[string]checked           // drift of containers by id, as last observed
-	owed  map[string]map[string]string // labels by id that there was no room for; see note
-	boot  time.Time                    // when this machine booted, by its present wall clock
+	mu     sync.Mutex
+	met    map[string]run               // running containers by id, as last observed or started
+	listed map[string]listed            // containers by id, as last listed
+	owed   map[string]map[string]string // labels by id that there was no room for; see note
+	boot   time.Time                    // when this machine booted, by its present wall clock
 }
 
 // Defaults of schema.ContainerdConfig, for callers that did not load it

@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	eventtypes "github.com/containerd/containerd/api/events"
+	"github.com/containerd/containerd/v2/core/events"
+	"github.com/containerd/typeurl/v2"
 )
 
 // watchPause is between two attempts to listen to a daemon that goes away as
@@ -11,9 +15,14 @@ import (
 const watchPause = time.Second
 
 // Watch calls kick whenever something happens to a container or a process of
-// our namespace, and whenever it begins to listen: what happened before was not
-// heard. It listens again for ever and returns when ctx ends. kick must not
-// block; it says that something changed, and Observe says what.
+// our namespace that is not this Runtime's own doing, and whenever it begins to
+// listen: what happened before was not heard. It listens again for ever and
+// returns when ctx ends. kick must not block; it says that something changed,
+// and Observe says what.
+//
+// Who calls Start, Restart, Stop or Remove is to look when it returns; what
+// happens to that container meanwhile is not told. A module that is replaced
+// would call for eight looks.
 func (r *Runtime) Watch(ctx context.Context, kick func()) {
 	for ctx.Err() == nil {
 		if serving, err := r.client.IsServing(ctx); err == nil && serving {
@@ -31,9 +40,9 @@ func (r *Runtime) listen(ctx context.Context, kick func()) {
 	ctx, cancel := context.WithCancel(ctx) // ends the subscription
 	defer cancel()
 	inNamespace := fmt.Sprintf("namespace==%q", r.config.Namespace)
-	events, errs := r.client.EventService().Subscribe(ctx,
+	happened, errs := r.client.EventService().Subscribe(ctx,
 		inNamespace+`,topic~="^/tasks/(start|exit|oom|delete|paused|resumed)$"`,
-		inNamespace+`,topic~="^/containers/(create|delete)$"`)
+		inNamespace+`,topic~="^/containers/(create|update|delete)$"`)
 	// The daemon answers this after it has seen the subscription.
 	if _, err := r.client.Version(ctx); err != nil {
 		return
@@ -41,10 +50,36 @@ func (r *Runtime) listen(ctx context.Context, kick func()) {
 	kick()
 	for {
 		select {
-		case <-events:
-			kick()
+		case e := <-happened:
+			if r.isNews(e) {
+				kick()
+			}
 		case <-errs:
 			return
 		}
+	}
+}
+
+// isNews reports whether an event calls for a look. The end of a command that
+// was run in a container, to probe it, does not.
+func (r *Runtime) isNews(e *events.Envelope) bool {
+	if e == nil {
+		return true
+	}
+	v, err := typeurl.UnmarshalAny(e.Event)
+	if err != nil {
+		return true
+	}
+	switch e := v.(type) {
+	case *eventtypes.TaskExit:
+		return e.ID == e.ContainerID && !r.busy.isHeld(e.ContainerID)
+	case *eventtypes.TaskStart:
+		return !r.busy.isHeld(e.ContainerID) && !r.hasMade(e.ContainerID, int(e.Pid))
+	case interface{ GetContainerID() string }:
+		return !r.busy.isHeld(e.GetContainerID())
+	case interface{ GetID() string }:
+		return !r.busy.isHeld(e.GetID())
+	default:
+		return true
 	}
 }
