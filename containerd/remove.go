@@ -50,7 +50,7 @@ func (r *Runtime) remove(ctx context.Context, id string) error {
 	if err := r.bury(ctx, id); err != nil {
 		return err
 	}
-	failpoint.Reach("containerd.ended")
+	failpoint.Reach("containerd.taskless")
 	if err := r.client.ContainerService().Delete(ctx, id); err != nil && !errdefs.IsNotFound(err) {
 		return fmt.Errorf("delete its container: %w", err)
 	}

@@ -67,7 +67,7 @@ func TestADeviceSurvives(t *testing.T) {
 		{"agent killed before a revision becomes last-good", "reconciler.keep", kill(fault.AgentPart)},
 		{"containerd killed while it pulls", "containerd.leased", kill(fault.ContainerdPart)},
 		{"containerd killed with a process made and not started", "containerd.attached", kill(fault.ContainerdPart)},
-		{"shim killed before its container is removed", "containerd.ended", kill(fault.ShimPart)},
+		{"shim killed before its container is removed", "containerd.taskless", kill(fault.ShimPart)},
 		{"shim killed with a process made and not started", "containerd.attached", kill(fault.ShimPart)},
 	}
 	world := fault.NewWorld(t)
