@@ -24,8 +24,8 @@ func newStatus() *cobra.Command {
 reports them to the hub. It works with no network.
 
 Exits with 3 when the device is not as its newest revision asks: it is not
-healthy, the newest commit was refused, a module does not run that should, or
-containerd cannot say.`,
+healthy, the newest commit was refused or an order keeps it from being taken over,
+a module does not run that should, or containerd cannot say.`,
 		Example: "  tidemark status\n  tidemark status -o json | jq .modules.sensor.pid",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {

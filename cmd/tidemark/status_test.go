@@ -21,15 +21,17 @@ func TestStatusIsNoWhenAModuleIsDown(t *testing.T) {
 		report schema.Report
 		want   bool
 	}{
-		"all run":                {healthy(schema.CodeOK, schema.RuntimeRunning), true},
-		"one is done":            {healthy(schema.CodeOK, schema.RuntimeRunning, schema.RuntimeStopped), true},
-		"repository unreachable": {healthy(schema.CodeOffline, schema.RuntimeRunning), true},
-		"containerd gone":        {healthy(schema.CodeFailed, schema.RuntimeRunning), false},
-		"one in back-off":        {healthy(schema.CodeOK, schema.RuntimeRunning, schema.RuntimeBackoff), false},
-		"one failed":             {healthy(schema.CodeOK, schema.RuntimeFailed), false},
-		"one not seen":           {healthy(schema.CodeOK, schema.RuntimeUnknown), false},
-		"refused":                {schema.Report{Phase: schema.PhaseHealthy, Refused: &schema.Refusal{}}, false},
-		"rolled back":            {schema.Report{Phase: schema.PhaseRolledBack}, false},
+		"all run":                        {healthy(schema.CodeOK, schema.RuntimeRunning), true},
+		"one is done":                    {healthy(schema.CodeOK, schema.RuntimeRunning, schema.RuntimeStopped), true},
+		"repository unreachable":         {healthy(schema.CodeOffline, schema.RuntimeRunning), true},
+		"containerd gone":                {healthy(schema.CodeFailed, schema.RuntimeRunning), false},
+		"one in back-off":                {healthy(schema.CodeOK, schema.RuntimeRunning, schema.RuntimeBackoff), false},
+		"one failed":                     {healthy(schema.CodeOK, schema.RuntimeFailed), false},
+		"one not seen":                   {healthy(schema.CodeOK, schema.RuntimeUnknown), false},
+		"refused":                        {schema.Report{Phase: schema.PhaseHealthy, Refused: &schema.Refusal{}}, false},
+		"suspended, and the newest":      {schema.Report{Phase: schema.PhaseSuspended}, true},
+		"suspended, with a newer commit": {schema.Report{Phase: schema.PhaseSuspended, Newest: schema.Revision{Commit: "c"}}, false},
+		"rolled back":                    {schema.Report{Phase: schema.PhaseRolledBack}, false},
 	} {
 		if got := asDeclared(c.report); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
