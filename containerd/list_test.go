@@ -101,7 +101,10 @@ func BenchmarkList200(b *testing.B) {
 	m := listMessage{known: map[string]listed{}}
 	var messages [][]byte
 	for i := range 200 {
-		message := wireContainer(b, func(c *containersapi.Container) { c.ID = fmt.Sprintf("m%03d.0123abcd", i); c.Spec.Value = make([]byte, 10<<10) })
+		message := wireContainer(b, func(c *containersapi.Container) {
+			c.ID = fmt.Sprintf("m%03d.0123abcd", i)
+			c.Spec.Value = make([]byte, 10<<10)
+		})
 		if err := m.read(message); err != nil {
 			b.Fatal(err)
 		}
@@ -117,4 +120,3 @@ func BenchmarkList200(b *testing.B) {
 		}
 	}
 }
-
