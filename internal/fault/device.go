@@ -42,7 +42,7 @@ type Device struct {
 	Git        *harness.Git
 	Machine    *Machine // nil while it is off
 	Link       *Link    // of this Machine
-	Rotten     bool     // files were damaged on purpose, so that it is right when some are set aside
+	Damaged    []string // files that were damaged on purpose: it is right when they are set aside
 
 	t          testing.TB
 	options    Options

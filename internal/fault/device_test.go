@@ -13,8 +13,8 @@ import (
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// patience is in which a device settles, on any machine.
-const patience = 60 * time.Second
+// deadline is in which a device settles, on any machine.
+const deadline = 60 * time.Second
 
 // modules are three that depend on each other, of the world's images from first on.
 func modules(w *fault.World, first int) map[string]string {
@@ -28,7 +28,7 @@ func modules(w *fault.World, first int) map[string]string {
 // settled waits until the device has settled and checks what is promised.
 func settled(t *testing.T, d *fault.Device) schema.Report {
 	t.Helper()
-	report, err := d.Settle(patience)
+	report, err := d.Settle(deadline)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestADeviceSurvives(t *testing.T) {
 					d.Deploy(modules(world, i+1))
 					select {
 					case <-struck:
-					case <-time.After(patience):
+					case <-time.After(deadline):
 						t.Fatalf("%s: %s was never reached", b.name, b.at)
 					}
 					d.Revive()
@@ -195,12 +195,12 @@ func TestTheClockIsWrongByDecades(t *testing.T) {
 // TestStateFilesRot damages each state file in turn, in each way.
 func TestStateFilesRot(t *testing.T) {
 	d := booted(t, fault.Options{})
-	d.Rotten = true
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i, rot := range fault.Rots {
 		d.Kill(fault.AgentPart)
 		for _, path := range fault.Files(t, d.StateDir) {
 			if name := filepath.Base(path); strings.HasSuffix(name, ".json") || name == "journal" {
+				d.Damaged = append(d.Damaged, path)
 				rot.Do(t, rng, path)
 			}
 		}

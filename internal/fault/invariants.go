@@ -238,11 +238,10 @@ func (d *Device) lookAtReport(say func(string, ...any), report schema.Report) {
 	if report.Phase == schema.PhaseHealthy && report.LastGood.Commit != report.Revision.Commit {
 		say("phase %s, and last-good is %s, not %s", report.Phase, report.LastGood.Short(), report.Revision.Short())
 	}
-	if !d.Rotten {
-		for _, file := range Files(d.t, d.StateDir) {
-			if strings.Contains(file, ".broken-") {
-				say("%s was set aside, and nobody damaged it", file)
-			}
+	for _, file := range Files(d.t, d.StateDir) {
+		original, _, aside := strings.Cut(file, ".broken-")
+		if aside && !slices.ContainsFunc(d.Damaged, func(path string) bool { return strings.HasPrefix(path, original) }) {
+			say("%s was set aside, and nobody damaged it", file)
 		}
 	}
 	log, _ := os.ReadFile(d.Log(AgentPart))

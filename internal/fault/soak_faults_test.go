@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -35,7 +34,7 @@ var allFaults = []kind{
 	{name: "link cut", strike: cut, struck: cut, mend: func(s *soak) { s.d.Link.Restore() }},
 	{name: "registry cuts", strike: cutEach, mend: restore},
 	{name: "clock jump", strike: jump, struck: jump, after: func(s *soak) { s.d.Clock.Set(0) }},
-	{name: "state file rot", strike: rot, after: clean},
+	{name: "state file rot", strike: rot},
 }
 
 func powerCut(s *soak) { s.d.PowerCut() }
@@ -81,30 +80,20 @@ func jump(s *soak) {
 // rot damages a few files of the agent while it does not run.
 func rot(s *soak) {
 	s.d.Kill(fault.AgentPart)
-	s.d.Rotten = true
 	files := slices.DeleteFunc(fault.Files(s.t, s.d.StateDir), func(path string) bool {
 		// A volume or a log is the modules' own.
 		return strings.Contains(path, "/volumes/") || strings.Contains(path, "/logs/")
 	})
 	for range 1 + s.rng.IntN(3) {
 		if i := s.rng.IntN(len(files)); fileExists(files[i]) {
+			// It may be noticed much later.
+			s.d.Damaged = append(s.d.Damaged, files[i])
 			fault.Rots[s.rng.IntN(len(fault.Rots))].Do(s.t, s.rng, files[i])
 		}
 	}
 }
 
 func fileExists(path string) bool { _, err := os.Stat(path); return err == nil }
-
-// clean removes what the agent set aside, so that the next one that is set aside
-// is noticed.
-func clean(s *soak) {
-	s.d.Rotten = false
-	for _, file := range fault.Files(s.t, s.d.StateDir) {
-		if i := strings.Index(file, ".broken-"); i >= 0 {
-			os.RemoveAll(file[:i] + strings.SplitN(file[i:], string(filepath.Separator), 2)[0])
-		}
-	}
-}
 
 // change is what a round declares.
 type change struct {
