@@ -8,7 +8,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck
 
-.PHONY: help build test unit check lint vuln cross shell demo bench tools clean
+.PHONY: help build test unit check lint vuln cross shell demo bench soak tools clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,8 @@ lint:
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	go vet -p 2 ./...
 	go vet -p 2 -tags bench ./internal/bench
+	go vet -p 2 -tags soak ./internal/fault
+	go vet -p 2 -tags failpoint ./internal/failpoint
 	$$(tools/get staticcheck) ./...
 
 # The vulnerability database is on the Internet; where it cannot be reached
@@ -53,6 +55,11 @@ demo: build ## the quickstart's story, played and checked
 
 bench: build tools ## the table of figures; ONLY=<regexp> runs a part
 	@go test -tags bench -count=1 -timeout 30m -run TestFigures ./internal/bench -only '$(ONLY)' -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
+
+soak: tools ## break devices at random: ROUNDS=n [SEED=n] [FS=ext4,xfs] [CONTAINERD=1.6,2] [FAULTS=regexp] [PARALLEL=2] [OUT=build/soak.json]
+	go test -tags soak -count=1 -timeout 96h -run TestSoak ./internal/fault -v -parallel $(or $(PARALLEL),2) \
+	  -rounds $(or $(ROUNDS),100) -seed $(or $(SEED),0) -fs '$(FS)' -containerd '$(CONTAINERD)' \
+	  -faults '$(FAULTS)' -out $(or $(OUT),build/soak.json)
 
 tools: ## what the tests use, into a private cache; from Debian, what of it is missing
 	@tools/get $(TOOLS) >/dev/null

@@ -183,6 +183,10 @@ func machine() string {
 	return fmt.Sprintf("%d cores of %s, %d GiB, Linux %s", runtime.NumCPU(), cpu, sys.Totalram*uint64(sys.Unit)>>30, release)
 }
 
-func splitList(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+// splitList are the parts of a flag, or all.
+func splitList(s string, all []string) []string {
+	if s == "" {
+		return all
+	}
+	return strings.Split(s, ",")
 }

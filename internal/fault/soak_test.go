@@ -21,8 +21,8 @@ import (
 var (
 	rounds     = flag.Int("rounds", 40, "of all devices together")
 	seed       = flag.Uint64("seed", 0, "of what is random; 0 takes one from the clock")
-	filesystem = flag.String("fs", "ext4,xfs", "filesystems, separated by commas")
-	lines      = flag.String("containerd", "1.6,2", "lines of containerd, separated by commas")
+	filesystem = flag.String("fs", "", "filesystems, separated by commas; all without it")
+	lines      = flag.String("containerd", "", "lines of containerd, separated by commas; all without it")
 	faults     = flag.String("faults", "", "only faults that match this regular expression")
 	out        = flag.String("out", "build/soak.json", "where this run is noted, below the source tree")
 	patience   = flag.Duration("patience", 90*time.Second, "in which a device has to settle after a fault")
@@ -50,8 +50,8 @@ func TestSoak(t *testing.T) {
 	defer result.publish(t, filepath.Join(harness.Root(), *out))
 	world := fault.NewWorld(t)
 	combinations := [][2]string{}
-	for _, line := range splitList(*lines) {
-		for _, fs := range splitList(*filesystem) {
+	for _, line := range splitList(*lines, harness.ContainerdVersions) {
+		for _, fs := range splitList(*filesystem, fault.Filesystems) {
 			combinations = append(combinations, [2]string{line, fs})
 		}
 	}
