@@ -143,7 +143,12 @@ func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
 			seen.abort(ctx, r.client.ContentStore())
 		}
 	}
-	if errdefs.IsNotFound(err) {
+	if isForgotten(err) {
+		if err = r.collect(ctx); err == nil {
+			err = r.download(ctx, up, seen)
+		}
+	}
+	if errdefs.IsNotFound(err) && !isForgotten(err) {
 		return fmt.Errorf("the registry does not have it for this platform: %w", err)
 	}
 	return err
@@ -171,6 +176,12 @@ func (r *Runtime) download(ctx context.Context, up *upstream, seen *ingests) err
 // isSpoilt reports whether a download failed because of what came earlier: it
 // does not have its digest, or the registry cannot go on in the middle.
 func isSpoilt(err error) bool { return isUnresumable(err) || errdefs.IsFailedPrecondition(err) }
+
+// isForgotten reports whether snapshots are in the way that containerd's database
+// does not know: of one that was lost, and begun anew.
+func isForgotten(err error) bool {
+	return errdefs.IsNotFound(err) && strings.Contains(err.Error(), "parent snapshot")
+}
 
 // ingests are what a pull downloads, or tries to.
 type ingests struct {

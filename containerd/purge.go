@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
@@ -61,15 +60,18 @@ func (r *Runtime) purgeUnready(ctx context.Context) error {
 		if record.Labels[labelReady] != "" {
 			continue
 		}
-		if err := r.client.ImageService().Delete(ctx, record.Name, images.SynchronousDelete()); err != nil && !errdefs.IsNotFound(err) {
+		if err := r.client.ImageService().Delete(ctx, record.Name); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
 	for _, lease := range former {
-		// Synchronously, so that what it held is gone before a pull looks.
-		if err := r.client.LeasesService().Delete(ctx, lease, leases.SynchronousDelete); err != nil && !errdefs.IsNotFound(err) {
+		if err := r.client.LeasesService().Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
+	}
+	// What nothing holds is to be gone before a pull looks.
+	if err := r.collect(ctx); err != nil {
+		return err
 	}
 	r.purged = true
 	return nil

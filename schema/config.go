@@ -74,6 +74,7 @@ type ContainerdConfig struct {
 	Snapshotter string `json:"snapshotter"`         // default overlayfs
 	Runtime     string `json:"runtime"`             // default io.containerd.runc.v2
 	Runc        string `json:"runc" path:"file"`    // path of the runc binary; default: the shim's own search
+	Root        string `json:"root" path:"file"`    // its root directory, when it serves nobody but this agent; default: another's
 }
 
 // LeafConfig says where modules find the leaf.
