@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 )
 
 // ballastBytes is the room that deleting needs: containerd writes to its
@@ -60,11 +62,13 @@ func (at roots) ballast() string { return filepath.Join(at.daemon(), ballastFile
 func (at roots) daemon() string { return filepath.Dir(filepath.Dir(at.database)) }
 
 // collect runs containerd's garbage collection to its end, so that what is
-// deleted is gone, and so that what hinders it is told.
+// deleted is gone, and so that what hinders it is told. The lease of a
+// collection that was cut short goes with the next Prune.
 func (r *Runtime) collect(ctx context.Context) error {
 	service := r.client.LeasesService()
-	lease, err := service.Create(ctx, leases.WithRandomID())
+	lease, err := service.Create(ctx, leases.WithRandomID(), leases.WithLabels(map[string]string{labelLeaseCollects: "true"}))
 	if err == nil {
+		failpoint.Reach("containerd.collect")
 		err = service.Delete(ctx, lease, leases.SynchronousDelete)
 	}
 	if err != nil {

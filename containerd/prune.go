@@ -62,8 +62,8 @@ func (r *Runtime) release(ctx context.Context, keep []schema.Image) error {
 	return r.pruneLeases(ctx, needed)
 }
 
-// pruneLeases lets go of pulls that nobody wants to finish, and of leases of
-// finished ones.
+// pruneLeases lets go of pulls that nobody wants to finish, of leases of finished
+// ones, and of those of collections that were cut short.
 func (r *Runtime) pruneLeases(ctx context.Context, needed map[string]bool) error {
 	held, err := r.client.LeasesService().List(ctx)
 	if err != nil {
@@ -71,7 +71,7 @@ func (r *Runtime) pruneLeases(ctx context.Context, needed map[string]bool) error
 	}
 	for _, lease := range slices.Clone(held) {
 		image := lease.Labels[labelLeaseImage]
-		if image == "" || r.busy.isHeld(image) {
+		if lease.Labels[labelLeaseCollects] == "" && (image == "" || r.busy.isHeld(image)) {
 			continue
 		}
 		if needed[image] {

@@ -30,10 +30,12 @@ const (
 	parallelUnpack = 2
 )
 
-// Labels of our leases, one for each image that is being pulled.
+// Labels of our leases: one for each image that is being pulled, and one while
+// garbage is collected.
 const (
-	labelLeaseImage = "tidemark.io/pulls" // the image
-	labelLeaseBoot  = "tidemark.io/boot"  // the boot during which the lease was made
+	labelLeaseCollects = "tidemark.io/collects" // no image, but garbage
+	labelLeaseImage    = "tidemark.io/pulls"    // the image
+	labelLeaseBoot     = "tidemark.io/boot"     // the boot during which the lease was made
 )
 
 // Pull brings a verified image to the disk, unpacked and synced. The registry
