@@ -1,11 +1,13 @@
 package fault
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +25,10 @@ type Options struct {
 	SizeMB     int64  // of the disk; 512 without it
 	Clock      bool   // containerd too follows the device's Clock, which 1.6 cannot
 	Gate       string // of its definitions; 500ms without it
+
+	// OwnContainerd: the agent is told that containerd is its own, so that it may
+	// set damage aside.
+	OwnContainerd bool
 }
 
 // Device is a whole device: a machine with containerd and the agent, both with
@@ -51,6 +57,7 @@ type Device struct {
 	runc       string // binary
 	agent      string // binary
 	git        string // host:port of the repository
+	life       sync.Mutex // who holds it starts parts
 	pids       map[Part]int
 	conn       *nats.Conn // as a person, to the agent
 	commits    map[string]commit
@@ -124,17 +131,21 @@ func (d *Device) configure() {
 	run := filepath.Join(d.Dir, "run")
 	config := harness.DaemonConfig(d.Root, filepath.Join(run, "containerd"), d.Address)
 	write(d.t, filepath.Join(d.Dir, "containerd.toml"), []byte(config))
+	root := ""
+	if d.options.OwnContainerd {
+		root = fmt.Sprintf(", root: %q", d.Root)
+	}
 	rule := d.World.key.Rule("fault", registryHost+"/**")
 	write(d.t, filepath.Join(d.Dir, "agent.cue"), fmt.Appendf(nil, `
 device: %q, stateDir: %q, runDir: %q
 repository: {url: "http://%s/fleet/.git", verify: "signed", allowedSigners: %q, poll: "2s"}
 images: [{name: %q, match: %q, keys: [%q]}]
 registries: %q: plainHttp: true
-containerd: {address: %q, runc: %q, namespace: %q}
+containerd: {address: %q, runc: %q, namespace: %q%s}
 disk: reserve: "4Mi"
 outbox: maxBytes: "16Mi"
 `, d.Name, d.StateDir, d.RunDir, gitHost, d.Git.AllowedSigners(), rule.Name, rule.Match, rule.Keys[0],
-		registryHost, d.Address, d.runc, d.namespace))
+		registryHost, d.Address, d.runc, d.namespace, root))
 }
 
 // Boot turns the device on, from whatever its disk holds, and starts what a
@@ -168,6 +179,8 @@ func (d *Device) Revive() {
 		d.Boot()
 		return
 	}
+	d.life.Lock()
+	defer d.life.Unlock()
 	if d.down(ContainerdPart) {
 		os.Remove(d.Address)
 		path := "PATH=" + filepath.Dir(d.containerd) + ":" + filepath.Dir(d.runc) + ":" + os.Getenv("PATH")
@@ -179,6 +192,24 @@ func (d *Device) Revive() {
 			[]string{"PATH=" + os.Getenv("PATH"), d.clockVariable(), "TIDEMARK_FAILPOINTS=" + d.Controller.Path},
 			d.agent, "agent", "--config", filepath.Join(d.Dir, "agent.cue"))
 	}
+}
+
+// KeepAlive calls Revive now and then, until stop is called.
+func (d *Device) KeepAlive() (stop func()) {
+	ctx, cancel := context.WithCancel(d.t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(200 * time.Millisecond):
+				d.Revive()
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 func (d *Device) clockVariable() string { return "TIDEMARK_TEST_CLOCK=" + d.Clock.path }

@@ -3,6 +3,7 @@ package fault_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -59,6 +60,7 @@ func TestADeviceSurvives(t *testing.T) {
 	blows := []blow{
 		{"power cut with an image unpacked and not synced", "containerd.unsynced", powerCut},
 		{"power cut between marking an image and letting its lease go", "containerd.marked", powerCut},
+		{"power cut while garbage is collected", "containerd.collect", powerCut},
 		{"power cut between writing the state and acting on it", "reconciler.saved", powerCut},
 		{"power cut before a file is renamed into its place", "durable.written", powerCut},
 		{"agent killed with a container that has no snapshot", "containerd.recorded", kill(fault.AgentPart)},
@@ -66,6 +68,9 @@ func TestADeviceSurvives(t *testing.T) {
 		{"agent killed between the end of a process and its removal", "containerd.killed", kill(fault.AgentPart)},
 		{"agent killed before a revision becomes last-good", "reconciler.keep", kill(fault.AgentPart)},
 		{"containerd killed while it pulls", "containerd.leased", kill(fault.ContainerdPart)},
+		{"agent killed while garbage is collected", "containerd.collect", kill(fault.AgentPart)},
+		{"agent killed before last-good is kept", "reconciler.kept", kill(fault.AgentPart)},
+		{"containerd killed between images that are pruned", "containerd.pruning", kill(fault.ContainerdPart)},
 		{"containerd killed with a process made and not started", "containerd.attached", kill(fault.ContainerdPart)},
 		{"shim killed before its container is removed", "containerd.taskless", kill(fault.ShimPart)},
 		{"shim killed with a process made and not started", "containerd.attached", kill(fault.ShimPart)},
@@ -209,6 +214,32 @@ func TestStateFilesRot(t *testing.T) {
 		if r := settled(t, d); r.Phase != schema.PhaseHealthy {
 			t.Errorf("%s: phase %s, %+v", rot, r.Phase, r.Refused)
 		}
+	}
+}
+
+// TestContainerdsDatabaseIsTruncated (containerd#4838, #9929): the device comes back
+// by itself, with what it ran.
+func TestContainerdsDatabaseIsTruncated(t *testing.T) {
+	for _, line := range harness.ContainerdVersions {
+		t.Run("containerd-"+line, func(t *testing.T) {
+			d := booted(t, fault.Options{Containerd: line, OwnContainerd: true})
+			before := d.Git.Head()
+			d.PowerOff()
+			database := filepath.Join(d.Root, "io.containerd.metadata.v1.bolt", "meta.db")
+			info, err := os.Stat(database)
+			if err == nil {
+				err = os.Truncate(database, info.Size()/2)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Boot()
+			stop := d.KeepAlive()
+			if r := settled(t, d); r.Phase != schema.PhaseHealthy || r.Revision.Commit != before {
+				t.Errorf("phase %s at %s", r.Phase, r.Revision.Short())
+			}
+			stop()
+		})
 	}
 }
 

@@ -59,6 +59,8 @@ func (d *Device) settled(r schema.Report, head string) error {
 	switch {
 	case !refused && (r.Phase != schema.PhaseHealthy || r.Revision.Commit != head):
 		return fmt.Errorf("phase %s at %s, not %s; %+v; %s", r.Phase, r.Revision.Short(), head[:12], r.LastDesiredStatus, modules(r))
+	case refused && r.Refused.Phase == schema.PhaseStaging:
+		return fmt.Errorf("no room: %s", r.Refused.Reason) // it is tried again
 	case refused && r.Phase != schema.PhaseHealthy && r.Phase != schema.PhaseRolledBack && r.Phase != schema.PhaseWaiting:
 		return fmt.Errorf("refused, and in phase %s at %s; %s", r.Phase, r.Revision.Short(), modules(r))
 	}
@@ -132,6 +134,9 @@ func (d *Device) look() (found []string) {
 // lookAtContainers: what runs is what the reported revision says, all of it, and
 // nothing else: no mix, no duplicate.
 func (d *Device) lookAtContainers(say func(string, ...any), report schema.Report, h holdings) {
+	if report.Revision.IsZero() && len(d.Damaged) > 0 {
+		return // what was to run is lost, and nothing that may run has come: all is left as it is
+	}
 	want := d.commits[report.Revision.Commit]
 	seen := map[string]int{}
 	for _, c := range h.containers {
