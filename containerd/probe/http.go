@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -10,15 +11,19 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// maxHeader bounds the header of an answer, in bytes.
-const maxHeader = 16 << 10
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 16 << 10
 
 // HTTP asks with GET. A status from 200 to 399 is success: a redirection is
 // not followed, and the body of a success is not read.
+//
+// It does without a client of the library's: that one keeps connections, knows
+// of proxies, and logs what a module sends unasked.
 func HTTP(ctx context.Context, dial Dialer, p schema.HTTPProbe) error {
 	target := fmt.Sprintf("http://127.0.0.1:%d%s", p.Port, cmp.Or(p.Path, "/"))
 	if err := get(ctx, dial, p.Port, target); err != nil {
@@ -32,23 +37,17 @@ func get(ctx context.Context, dial Dialer, port int, target string) error {
 	if err != nil || where.Hostname() != "127.0.0.1" || !strings.HasPrefix(where.Path, "/") {
 		return errors.New("its path is none: it begins with a slash, and escapes what a URL cannot hold")
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("User-Agent", "tidemark")
-	// No proxy of the environment, and no connection kept: the module may be
-	// another one by the next time.
-	transport := &http.Transport{
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, port) },
-		DisableKeepAlives: true, DisableCompression: true, MaxResponseHeaderBytes: maxHeader,
-	}
-	defer transport.CloseIdleConnections()
-	response, err := transport.RoundTrip(request)
+	conn, err := dial(ctx, port)
 	if err != nil {
 		return reason(ctx, err)
 	}
-	defer response.Body.Close()
+	defer conn.Close()
+	// The context ends what reads and writes.
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	response, err := ask(conn, where)
+	if err != nil {
+		return reason(ctx, err)
+	}
 	if response.StatusCode >= 200 && response.StatusCode < 400 {
 		return nil
 	}
@@ -57,4 +56,26 @@ func get(ctx context.Context, dial Dialer, port int, target string) error {
 		return fmt.Errorf("status %d: %s", response.StatusCode, said)
 	}
 	return fmt.Errorf("status %d", response.StatusCode)
+}
+
+// ask sends the question and reads the header of the answer, and of those
+// before it that announce one.
+func ask(conn net.Conn, where *url.URL) (*http.Response, error) {
+	question := &http.Request{
+		Method: http.MethodGet, URL: where, Host: where.Host, Header: http.Header{"User-Agent": {"tidemark"}}, Close: true,
+	}
+	if err := question.Write(conn); err != nil {
+		return nil, err
+	}
+	answer := &io.LimitedReader{R: conn, N: maxAnswer}
+	reader := bufio.NewReader(answer)
+	for {
+		response, err := http.ReadResponse(reader, question)
+		if err != nil && answer.N <= 0 {
+			return nil, fmt.Errorf("its header is longer than %d bytes", maxAnswer)
+		}
+		if err != nil || response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols {
+			return response, err
+		}
+	}
 }

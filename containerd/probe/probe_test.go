@@ -115,8 +115,10 @@ func TestHTTPFromModulesThatMisbehave(t *testing.T) {
 		"hangs up":          {func(c net.Conn) {}, "it hung up without an answer"},
 		"says nothing":      {func(c net.Conn) { <-until }, "no answer"},
 		"speaks otherwise":  {func(c net.Conn) { io.WriteString(c, "SSH-2.0-dropbear\r\n"); io.Copy(io.Discard, c) }, "malformed HTTP"},
-		"a header for ever": {func(c net.Conn) { flood(c, "HTTP/1.1 200 OK\r\n", "X: y\r\n") }, "exceeded"},
+		"a header for ever": {func(c net.Conn) { flood(c, "HTTP/1.1 200 OK\r\n", "X: y\r\n") }, "its header is longer than 16384 bytes"},
 		"a body for ever":   {func(c net.Conn) { flood(c, "HTTP/1.1 500 No\r\n\r\n", "no ") }, "status 500: no no"},
+		"announces":         {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 103 Soon\r\n\r\nHTTP/1.1 418 No\r\n\r\n") }, "status 418"},
+		"announces only":    {func(c net.Conn) { flood(c, "", "HTTP/1.1 103 Soon\r\n\r\n") }, "its header is longer"},
 		"begins to answer":  {func(c net.Conn) { io.WriteString(c, "HTTP/1.1 500 No\r\nContent-Length: 10\r\n\r\nno"); <-until }, "status 500: no"},
 	} {
 		port := listen(t, c.talk)
