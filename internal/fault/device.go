@@ -52,11 +52,11 @@ type Device struct {
 
 	t          testing.TB
 	options    Options
-	namespace  string // of containerd: runc's state is per namespace, whatever the daemon
-	containerd string // binary
-	runc       string // binary
-	agent      string // binary
-	git        string // host:port of the repository
+	namespace  string     // of containerd: runc's state is per namespace, whatever the daemon
+	containerd string     // binary
+	runc       string     // binary
+	agent      string     // binary
+	git        string     // host:port of the repository
 	life       sync.Mutex // who holds it starts parts
 	pids       map[Part]int
 	conn       *nats.Conn // as a person, to the agent
