@@ -99,6 +99,7 @@ func eachStore(t *testing.T, sizeMB int64, test func(s *stage, disk *fault.Disk)
 // After a power cut during or after an update, images had empty files, and
 // pulling them again did not mend it.
 func TestHomeAssistantOS4994PowerCutLeavesNoEmptyFiles(t *testing.T) {
+	t.Parallel()
 	eachStore(t, 400, func(s *stage, disk *fault.Disk) {
 		// Cut as soon as it is pulled: what counts as ready is whole.
 		ready := s.pushBulk("ready", 2<<20, 80, 81)

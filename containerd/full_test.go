@@ -16,6 +16,7 @@ import (
 // A full disk bricked agent and engine (balena-supervisor#674): nothing could be
 // deleted, for deleting needs room too.
 func TestBalenaSupervisor674AFullDiskIsPruned(t *testing.T) {
+	t.Parallel()
 	eachStore(t, 400, func(s *stage, disk *fault.Disk) {
 		old, kept := s.pushBulk("old", 8<<20, 100, 101), s.pushBulk("kept", 2<<20, 102)
 		s.pull(old.Image)

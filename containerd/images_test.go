@@ -34,6 +34,7 @@ import (
 // TestImages is about what comes from a registry that is a real one, and how it
 // gets to the disk. Nothing is run.
 func TestImages(t *testing.T) {
+	t.Parallel()
 	registry := harness.Registry(t)
 	for _, version := range harness.ContainerdVersions {
 		t.Run(version, func(t *testing.T) {

@@ -62,11 +62,15 @@ func (r *Runtime) layers(ctx context.Context, image schema.Image) ([]layer, erro
 	if err != nil {
 		return nil, err
 	}
-	_, root, err := up.Resolve(ctx, string(image))
+	return up.layers(ctx)
+}
+
+func (u *upstream) layers(ctx context.Context) ([]layer, error) {
+	_, root, err := u.Resolve(ctx, string(u.image))
 	if err != nil {
 		return nil, err
 	}
-	docs := &documents{upstream: up, read: map[digest.Digest][]byte{}}
+	docs := &documents{upstream: u, read: map[digest.Digest][]byte{}}
 	manifest, err := images.Manifest(ctx, docs, root, platforms.Default())
 	if errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("the registry does not have it for this platform: %w", err)

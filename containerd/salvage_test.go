@@ -16,6 +16,7 @@ import (
 // After a power cut containerd's database was damaged, and the device was lost
 // until somebody came (containerd#4838, #9929).
 func TestContainerd4838DamagedDatabaseIsSetAside(t *testing.T) {
+	t.Parallel()
 	registry := harness.Registry(t)
 	damages := map[string]struct {
 		do    func(db []byte) []byte
