@@ -77,9 +77,14 @@ func jump(s *soak) {
 	}
 }
 
-// rot damages a few files of the agent while it does not run.
+// rot damages a few files of the agent while it does not run. Where the newest
+// commit is to be refused, a device that lost everything has nothing to go back to,
+// which is right and tells nothing: then the agent is only killed.
 func rot(s *soak) {
 	s.d.Kill(fault.AgentPart)
+	if s.bad {
+		return
+	}
 	files := slices.DeleteFunc(fault.Files(s.t, s.d.StateDir), func(path string) bool {
 		// A volume or a log is the modules' own.
 		return strings.Contains(path, "/volumes/") || strings.Contains(path, "/logs/")
@@ -150,6 +155,7 @@ func (s *soak) module(image schema.Image, more string) string {
 
 func (s *soak) declare(c change) {
 	if c.modules != nil {
+		s.bad = c.refused != ""
 		s.d.Deploy(c.modules)
 	}
 }

@@ -87,6 +87,7 @@ type soak struct {
 	d      *fault.Device
 	good   map[string]string // the modules that are to run
 	serial int
+	bad    bool // the newest commit is to be refused
 }
 
 // run does rounds until one of them is a violation, and says how many it did.
