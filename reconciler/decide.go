@@ -34,25 +34,25 @@ func (s *state) returns(commit string) bool {
 	return s.Return != nil && s.Return.Definition.Revision.Commit == commit
 }
 
-// takeOver makes desired the target, on trial.
-func (s state) takeOver(desired schema.Desired) state {
+// takeOver makes desired the target, on trial since this boot.
+func (s state) takeOver(desired schema.Desired, boot string) state {
 	s.Refused = nil
 	if s.returns(desired.Revision.Commit) {
 		s.Refused = &s.Return.Left
 	}
-	s.Target, s.Trial, s.Return = desired, true, nil
+	s.Target, s.Trial, s.Starts, s.Return = desired, true, starts{Boot: boot}, nil
 	return s
 }
 
 // keep makes the target last-good.
 func (s state) keep() state {
-	s.LastGood, s.Trial = s.Target, false
+	s.LastGood, s.Trial, s.Starts = s.Target, false, starts{}
 	return s
 }
 
 // rollBack makes last-good the target and remembers why.
 func (s state) rollBack(why schema.Refusal) state {
-	s.Target, s.Trial, s.Refused = s.LastGood, false, &why
+	s.Target, s.Trial, s.Starts, s.Refused = s.LastGood, false, starts{}, &why
 	if s.returns(s.Target.Revision.Commit) {
 		s.Return = nil
 	}

@@ -12,7 +12,9 @@
 //  3. Judge a target on trial. It is declared, and all modules that it changes
 //     were healthy for its gate: it becomes last-good. One of them failed, or was
 //     not healthy by its deadline: last-good, whole and from the disk, is the
-//     target again, and the commit is remembered as bad.
+//     target again, and the commit is remembered as bad. A trial begins again
+//     with the agent; when that was five times with the machine, or ten times in
+//     all, it has failed.
 //  4. Declare the target's twins and identities, for modules to find.
 //  5. Plan: compare target and observed (Diff); put off what lacks a verified
 //     image on the disk, waits for another action, or failed a moment ago.
@@ -83,6 +85,7 @@ const (
 type Reconciler struct {
 	Device   string           // the device's name
 	StateDir string           // survives reboots; holds state.json, made when missing
+	Boot     string           // tells one boot of the machine from another; empty where that is unknown
 	Agent    schema.AgentInfo // shown in the report
 	Poll     time.Duration    // between two looks at the fleet repository, with jitter; default DefaultPoll
 	Log      *slog.Logger     // one line per action and per change; default slog.Default()
@@ -133,6 +136,7 @@ type Reconciler struct {
 	mends    mends               // of drift, of late
 	gaps     gaps                // in which modules are down because they are replaced
 	since    time.Time           // when the target was taken over, or the agent began with it
+	calm     time.Time           // nothing is done before; zero when it may be
 	before   map[string]int      // restarts of each container when that was; nil until they were looked at
 	checkups map[string]*checkup // by container
 	declared bool                // the Reporter has the target
@@ -239,4 +243,5 @@ func (r *Reconciler) load() {
 	if eventsErr == nil && revisionsErr == nil {
 		r.preserve() // also what became good just before the agent ended
 	}
+	r.resume()
 }

@@ -84,7 +84,7 @@ func (r *Reconciler) status(modules map[string]schema.ModuleReport) schema.Statu
 	if err := r.trouble[troubleState]; err != nil && !r.state.accepted() {
 		return schema.Status{Code: schema.CodeEmpty, Description: err.Error()}
 	}
-	for _, topic := range []string{troubleRuntime, troubleState, troubleTwin} {
+	for _, topic := range []string{troubleTrial, troubleRuntime, troubleState, troubleTwin} {
 		if err := r.trouble[topic]; err != nil {
 			return schema.Status{Code: schema.CodeFailed, Description: err.Error()}
 		}

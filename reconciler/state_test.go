@@ -187,3 +187,20 @@ func FuzzDecodeState(f *testing.F) {
 		}
 	})
 }
+
+// What counts is what is on the disk before anything is done: the next moment
+// may be the machine's last.
+func TestTheStartOfATrialIsCountedBeforeAnythingIsDone(t *testing.T) {
+	dir, s := t.TempDir(), someState()
+	s.Target.Revision.Commit = strings.Repeat("b", 40)
+	s.Starts = starts{Boot: "one"}
+	if err := s.save(dir); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []starts{{"one", 0, 1}, {"two", 1, 2}, {"two", 1, 3}, {"three", 2, 4}} {
+		(&Reconciler{StateDir: dir, Boot: want.Boot}).load()
+		if s, err := loadState(dir); err != nil || s.Starts != want {
+			t.Errorf("start %d: %+v, %v, want %+v", i, s.Starts, err, want)
+		}
+	}
+}

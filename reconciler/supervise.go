@@ -32,6 +32,9 @@ func (r *Reconciler) pass(ctx context.Context) time.Time {
 	if !r.takeOver() {
 		return time.Now().Add(DefaultTick)
 	}
+	if time.Now().Before(r.calm) {
+		return r.calm
+	}
 	view, err := r.view(ctx)
 	if err != nil {
 		return time.Now().Add(observeAgain)

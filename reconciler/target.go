@@ -44,7 +44,7 @@ func (r *Reconciler) adopt(next schema.Desired) bool {
 	if !r.state.follows(commit) && !r.state.returns(commit) {
 		return false
 	}
-	s := r.state.takeOver(next)
+	s := r.state.takeOver(next, r.Boot)
 	if err := s.save(r.StateDir); err != nil {
 		r.note(troubleState, err) // rather go on with the old target than run what a power cut would forget
 		return false
@@ -76,15 +76,21 @@ func (r *Reconciler) judge(v view) {
 		r.preserve()
 	case verdict.State == Failed && !r.state.LastGood.Revision.IsZero():
 		worst := verdict.Worst()
-		why := schema.Refusal{Revision: r.state.Target.Revision, Phase: schema.PhaseGating, Module: worst.Module, Reason: worst.String(), At: v.at.UTC()}
-		why.Output = r.lastOutput(worst.Module)
-		r.Log.Warn("roll back", "revision", commit, "to", r.state.LastGood.Revision.Short(), "module", why.Module, "reason", why.Reason)
-		failpoint.Reach("reconciler.rollback")
-		r.decide(func(s state) state { return s.rollBack(why) })
-		r.record(schema.Event{At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision, Module: why.Module, Reason: why.Reason, Output: why.Output})
+		r.rollBack(schema.Refusal{
+			Revision: r.state.Target.Revision, Phase: schema.PhaseGating, At: v.at.UTC(),
+			Module: worst.Module, Reason: worst.String(), Output: r.lastOutput(worst.Module),
+		})
 	case verdict.State == Failed && r.news.is("verdict", verdict.String()):
 		r.Log.Warn("no last-good to roll back to", "revision", commit, "reason", verdict.String())
 	}
+}
+
+// rollBack makes last-good the target: the revision on trial failed.
+func (r *Reconciler) rollBack(why schema.Refusal) {
+	r.Log.Warn("roll back", "revision", why.Revision.Short(), "to", r.state.LastGood.Revision.Short(), "module", why.Module, "reason", why.Reason)
+	failpoint.Reach("reconciler.rollback")
+	r.decide(func(s state) state { return s.rollBack(why) })
+	r.record(schema.Event{At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision, Module: why.Module, Reason: why.Reason, Output: why.Output})
 }
 
 // decide changes the state, on the disk and here. What cannot be written now is
@@ -102,10 +108,13 @@ func (r *Reconciler) decide(change func(state) state) {
 func (r *Reconciler) become(s state, err error) {
 	r.note(troubleState, err)
 	another := s.Target.Revision.Commit != r.state.Target.Revision.Commit
+	if another || !s.Trial {
+		r.note(troubleTrial, nil)
+	}
 	r.change(func() {
 		if another {
 			r.previous = r.state.Target
-			r.declared, r.settled = false, false
+			r.declared, r.settled, r.calm = false, false, time.Time{}
 			r.startOver() // a new target resets every back-off
 			r.refused = nil
 			r.leave()

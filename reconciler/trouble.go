@@ -12,6 +12,7 @@ const (
 	troubleTwin    = "twin"    // the target's twins cannot be declared
 	troubleReport  = "report"  // the report cannot be handed over
 	troubleState   = "state"   // state.json was broken, or cannot be written
+	troubleTrial   = "trial"   // agent or machine keep dying under the device's first revision
 	troubleHistory = "history" // what is remembered of earlier revisions was broken, or cannot be written
 )
 

@@ -48,6 +48,7 @@ type world struct {
 	twin     *twin
 	lines    *lines
 	deadline time.Duration              // of every revision; 0 is the default
+	boot     string                     // of the machine, as the agent is told
 	permits  func(schema.Desired) error // what the device's owner allows; nil is everything
 	stop     func()                     // ends the agent and leaves the modules alone
 }
@@ -77,7 +78,7 @@ func newWorld(t *testing.T, proofs reconciler.Verifier, dir string) *world {
 // start starts the agent, as a new process does: all it knows is on the disk.
 func (w *world) start() {
 	w.Reconciler = &reconciler.Reconciler{
-		Device: w.Device, StateDir: w.StateDir,
+		Device: w.Device, StateDir: w.StateDir, Boot: w.boot,
 		Source: w.repo, Renderer: w.repo, Verifier: w.verifier, Runtime: w.machine, Store: w.machine, Reporter: w.twin,
 		Prober: w.machine, Output: w.machine,
 		Log: slog.New(slog.NewTextHandler(w.lines, nil)), Permits: w.permits,

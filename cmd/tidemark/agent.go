@@ -93,6 +93,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
+		Boot:   bootID(),
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
 		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime, verifier}, Reporter: l,
 		Renderer: sandboxAt(config.Repository.Path), Permits: runtime.Permits, Prober: probers{runtime, l}, Output: runtime,
