@@ -222,6 +222,7 @@ func TestStateFilesRot(t *testing.T) {
 func TestContainerdsDatabaseIsTruncated(t *testing.T) {
 	for _, line := range harness.ContainerdVersions {
 		t.Run("containerd-"+line, func(t *testing.T) {
+			t.Parallel() // most of it is waiting until it is sure that containerd does not come up
 			d := booted(t, fault.Options{Containerd: line, OwnContainerd: true})
 			before := d.Git.Head()
 			d.PowerOff()
@@ -235,10 +236,13 @@ func TestContainerdsDatabaseIsTruncated(t *testing.T) {
 			}
 			d.Boot()
 			stop := d.KeepAlive()
+			defer stop()
+			if _, err := d.Settle(3 * deadline); err != nil {
+				t.Fatal(err)
+			}
 			if r := settled(t, d); r.Phase != schema.PhaseHealthy || r.Revision.Commit != before {
 				t.Errorf("phase %s at %s", r.Phase, r.Revision.Short())
 			}
-			stop()
 		})
 	}
 }
