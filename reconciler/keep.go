@@ -3,8 +3,6 @@ package reconciler
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -68,19 +66,14 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	defer r.pruning.Unlock()
 	r.mu.Lock()
 	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted()
-	keep := r.needed()
-	if !idle {
-		maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(keep, image) })
-	}
 	r.mu.Unlock()
 	if idle {
 		return nil
 	}
-	err := r.Store.Prune(ctx, keep)
+	err := r.clear(ctx)
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return err
 	}
-	r.note(troublePrune, err)
 	r.mu.Lock()
 	r.pruned = err == nil
 	r.mu.Unlock()

@@ -3,6 +3,7 @@ package reconciler
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -47,14 +48,22 @@ func (r *Reconciler) sweep(ctx context.Context) error {
 		return errPulling
 	}
 	defer r.pruning.Unlock()
+	r.Log.Info("the disk is full: delete images that nothing needs")
+	return r.clear(ctx)
+}
+
+// clear deletes every image that is not needed, and what is known of it. The
+// caller holds r.pruning for writing.
+func (r *Reconciler) clear(ctx context.Context) error {
 	r.mu.Lock()
 	keep := r.needed()
+	maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(keep, image) })
 	r.mu.Unlock()
-	r.Log.Info("the disk is full: delete images that nothing needs")
 	err := r.Store.Prune(ctx, keep)
-	if ctx.Err() == nil {
-		r.note(troublePrune, err)
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
+	r.note(troublePrune, err)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package reconciler_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,5 +95,23 @@ func TestImagesToKeepAreVerifiedPulledAndKept(t *testing.T) {
 		if r := w.Report().Refused; r == nil || r.Phase != schema.PhaseVerifying || r.Module != "" {
 			t.Errorf("refused %+v", r)
 		}
+	})
+}
+
+// What was deleted to make room for one candidate is brought back for the next,
+// before anything that runs is touched.
+func TestWhatWasDeletedToMakeRoomIsNotTakenForPulled(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor"))
+		stuck := make(chan struct{})
+		w.machine.set(func() { w.machine.stuck[image("third")] = stuck })
+		w.push(module("sensor", from("other")), module("insight", from("third"))) // pulls other, and is dropped
+		w.machine.set(func() { w.machine.capacity = 1 })
+		w.push(module("sensor", from("fourth"))) // has other deleted, and does not fit for all that
+		w.machine.set(func() { w.machine.capacity = 0; w.machine.stuck[image("fourth")] = stuck })
+		w.machine.done()
+		w.push(module("sensor", from("other")))
+		did := slices.DeleteFunc(w.machine.done(), func(entry string) bool { return entry == "pull hangs fourth" })
+		w.equal(did, []string{"pull other", "remove sensor", "start sensor"})
 	})
 }

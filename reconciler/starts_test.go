@@ -117,4 +117,3 @@ func TestAFirstRevisionPassesItsGateAfterManyBoots(t *testing.T) {
 		}
 	})
 }
-
