@@ -108,6 +108,7 @@ func TestWhatWasDeletedToMakeRoomIsNotTakenForPulled(t *testing.T) {
 		w.push(module("sensor", from("other")), module("insight", from("third"))) // pulls other, and is dropped
 		w.machine.set(func() { w.machine.capacity = 1 })
 		w.push(module("sensor", from("fourth"))) // has other deleted, and does not fit for all that
+		after(time.Minute)
 		w.machine.set(func() { w.machine.capacity = 0; w.machine.stuck[image("fourth")] = stuck })
 		w.machine.done()
 		w.push(module("sensor", from("other")))
