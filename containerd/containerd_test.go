@@ -51,6 +51,7 @@ var scenarios = []struct {
 	{"own doing kicks nobody", ownDoingKicksNobody},
 	{"a dead shim", deadShim},
 	{"no duplicate container after a shim has left its module behind", noDuplicateContainer},
+	{"debris of a daemon that was killed is swept away", debris},
 	{"what is half made or half removed goes", leftovers},
 	{"a Start that is cut off", halfMade},
 	{"nothing is left after many rounds", leaks},

@@ -71,3 +71,31 @@ func alive(pid int) bool {
 	b, err := os.ReadFile("/proc/" + itoa(pid) + "/status")
 	return err == nil && !strings.Contains(string(b), "State:\tZ")
 }
+
+// What containerd leaves when it is killed while it deletes a task keeps it from
+// ever making another one for the same container, until the next boot.
+func debris(s *stage) {
+	m := s.module("sensor", "wait")
+	c := s.run(m)
+	hidden := filepath.Join(s.daemon.Dir, "state", "io.containerd.runtime.v2.task", s.config.Namespace, "."+c.ID)
+	for _, again := range []func() error{
+		func() error { return s.Restart(s.ctx, c.ID, 1) },
+		func() error { return s.Start(s.ctx, m, "c", proof(s.t, m.Image)) },
+	} {
+		if err := os.MkdirAll(filepath.Join(hidden, "rootfs"), 0o700); err != nil {
+			s.t.Fatal(err)
+		}
+		syscall.Kill(s.find("sensor").PID, syscall.SIGKILL)
+		s.await("sensor", schema.StateExited)
+		if err := again(); err != nil {
+			s.t.Error(err)
+		}
+		if got := s.find("sensor"); got.State != schema.StateRunning {
+			s.t.Errorf("%+v", got)
+		}
+		if _, err := os.Stat(hidden); err == nil {
+			s.t.Error("the debris is still there")
+		}
+	}
+	s.remove("sensor")
+}

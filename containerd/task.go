@@ -41,10 +41,13 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 	}
 	defer func() {
 		if err != nil {
+			late := ctx.Err() != nil // its shim may hang
 			ctx, cancel := detached(ctx)
 			defer cancel()
 			// What cannot be cleaned up now, the next Start or Restart cleans up.
-			_ = r.endTask(ctx, id, syscall.SIGKILL, 0)
+			if r.endTask(ctx, id, syscall.SIGKILL, 0) == nil && late {
+				_ = r.sweepAway(ctx, id, "")
+			}
 		}
 	}()
 	pid, err := r.createTask(ctx, request)
@@ -67,9 +70,11 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 }
 
 // createTask makes a task that is not started yet, and returns the number of
-// its process. One that is there already is of a container whose record is gone,
-// or one that containerd is cleaning up after its shim died; it makes way.
+// its process. What stands in its way makes way: a task of a container whose
+// record is gone, one that containerd is cleaning up after its shim died, and
+// debris.
 func (r *Runtime) createTask(ctx context.Context, request *tasks.CreateTaskRequest) (pid int, err error) {
+	id := request.ContainerID
 	waiting, cancel := context.WithTimeout(ctx, deleteTimeout)
 	defer cancel()
 	for {
@@ -77,11 +82,17 @@ func (r *Runtime) createTask(ctx context.Context, request *tasks.CreateTaskReque
 		if err = errgrpc.ToNative(err); err == nil {
 			return int(created.Pid), nil
 		}
-		if !errdefs.IsAlreadyExists(err) || waiting.Err() != nil {
+		inTheWay := bundleIn(err, r.config.Namespace, id)
+		if inTheWay == "" && !errdefs.IsAlreadyExists(err) || waiting.Err() != nil {
 			return 0, fmt.Errorf("make its process: %w", err)
 		}
-		if err := r.endTask(ctx, request.ContainerID, syscall.SIGKILL, 0); err != nil {
+		if err := r.endTask(ctx, id, syscall.SIGKILL, 0); err != nil {
 			return 0, err
+		}
+		if inTheWay != "" {
+			if err := r.sweepAway(ctx, id, inTheWay); err != nil {
+				return 0, err
+			}
 		}
 		select {
 		case <-time.After(retryPause):
