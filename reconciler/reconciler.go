@@ -218,11 +218,8 @@ func (r *Reconciler) load() {
 	state, err := loadState(r.StateDir)
 	events, eventsErr := history.Open(r.StateDir)
 	revisions, revisionsErr := history.OpenRevisions(r.StateDir)
-	if good := revisions.List(); err != nil && len(good) > 0 {
-		if newest, loadErr := revisions.Load(good[0].Commit); loadErr == nil {
-			state = rebuild(newest, events.Events())
-			err = fmt.Errorf("%w; the newest good revision, %s, runs in its place", err, good[0].Short())
-		}
+	if !state.accepted() {
+		state, err = r.rebuild(state, err, events, revisions)
 	}
 	r.deciding.Lock()
 	r.mu.Lock()

@@ -2,6 +2,7 @@ package reconciler_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -182,6 +183,32 @@ func TestASignatureThatIsMissingIsOneEvent(t *testing.T) {
 		}
 		if n := strings.Count(w.happened(), "refused"); n != 1 {
 			t.Errorf("happened: %s", w.happened())
+		}
+	})
+}
+
+// A state that was rebuilt is there at the next start too: a power cut, or a kill
+// before anything was decided, forgets neither what runs nor what is bad.
+func TestAStateThatWasRebuiltOrLostSurvivesTheNextStarts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor"))
+		w.machine.lives["sensor"] = life{time.Second, 3}
+		bad := w.push(module("sensor", env("2")))
+		after(2 * time.Second)
+		w.machine.set(func() { clear(w.machine.lives) })
+		after(time.Minute)
+		path := filepath.Join(w.StateDir, "state.json")
+		for _, damage := range []func(){func() { flip(t, path) }, func() {}, func() { must(t, os.Remove(path)) }, func() {}} {
+			w.stop()
+			damage()
+			w.machine.reboot()
+			w.machine.done()
+			w.start()
+			after(time.Hour)
+			w.did("restart sensor")
+			if r := w.Report(); r.Revision.Commit != good || r.LastGood.Commit != good || r.Refused == nil || r.Refused.Revision.Commit != bad {
+				t.Fatalf("reported %+v", r)
+			}
 		}
 	})
 }
