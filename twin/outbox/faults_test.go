@@ -3,12 +3,15 @@ package outbox
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -266,5 +269,48 @@ func TestLateDuplicateIsRefused(t *testing.T) {
 	drained(t, o)
 	if bodies, _ := up.covered(); held != 101 || !slices.Equal(bodies, numbers(1, 102)) {
 		t.Errorf("bodies %v", bodies)
+	}
+}
+
+// TestADamagedConsumerIsReplaced: a bit that flips in the file in which JetStream
+// keeps how far the forwarder is must not end forwarding for good.
+func TestADamagedConsumerIsReplaced(t *testing.T) {
+	n := newNode(t)
+	up := newUpstream(t, n)
+	o := open(t, n.connect(), n.connect(), Config{})
+	fill(t, n, 1, 40, 16)
+	drained(t, o)
+	o.Close()
+	for round := range 2 { // the one that takes its place may be damaged too
+		n.stop()
+		files, err := filepath.Glob(filepath.Join(n.dir, "*", "*", "streams", streamName, "obs", "*", "o.dat"))
+		if err != nil || len(files) != round+1 {
+			t.Fatalf("%d consumers on the disk, %v", len(files), err)
+		}
+		for _, file := range files {
+			if err := os.WriteFile(file, []byte("damaged"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n.start()
+		up.nc = n.connect()
+		if _, err := up.nc.Subscribe("up.*.resume", up.resume); err != nil {
+			t.Fatal(err)
+		}
+		js, err := jetstream.New(up.nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if up.stream, err = js.Stream(testContext(t), "UP"); err != nil {
+			t.Fatal(err)
+		}
+		o := open(t, n.connect(), n.connect(), Config{})
+		fill(t, n, 41+40*round, 40, 16)
+		drained(t, o)
+		o.Close()
+	}
+	bodies, dropped := up.covered()
+	if len(bodies) != 120 || len(dropped) != 0 {
+		t.Errorf("%d messages at the hub, and %d notes of dropped ones", len(bodies), len(dropped))
 	}
 }

@@ -12,7 +12,8 @@ import (
 
 const (
 	streamName   = "OUTBOX"
-	consumerName = "forwarder"
+	consumerName = "forwarder" // and, where its files were damaged, with a number up to maxConsumers
+	maxConsumers = 8
 	epochKey     = "tidemark.epoch" // in the stream's metadata
 
 	// never is the time after which JetStream may deliver a message again: the
@@ -100,27 +101,38 @@ func (q *queue) openStream(ctx context.Context, maxBytes int64) error {
 }
 
 // openConsumer makes the consumer deliver again what it had delivered and was
-// not acknowledged: the one who held it is gone.
-func (q *queue) openConsumer(ctx context.Context) error {
-	c, err := q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable:       consumerName,
-		AckPolicy:     jetstream.AckAllPolicy,
-		AckWait:       never,
-		MaxAckPending: maxUnsettled,
-		DeliverPolicy: jetstream.DeliverAllPolicy,
-	})
-	if err != nil {
-		return fmt.Errorf("consumer %s: %w", consumerName, err)
-	}
-	q.consumer = c
-	if info := c.CachedInfo(); info.NumAckPending == 0 {
+// not acknowledged: the one who held it is gone. JetStream neither takes up nor
+// deletes a consumer whose files are damaged, so the next name takes its place: it
+// begins at the oldest message, and the hub says what it has of them.
+func (q *queue) openConsumer(ctx context.Context) (err error) {
+	for n, name := 1, consumerName; n <= maxConsumers; name, n = fmt.Sprint(consumerName, "-", n), n+1 {
+		q.consumer, err = q.stream.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable:       name,
+			AckPolicy:     jetstream.AckAllPolicy,
+			AckWait:       never,
+			MaxAckPending: maxUnsettled,
+			DeliverPolicy: jetstream.DeliverAllPolicy,
+		})
+		if refused, ok := errors.AsType[*jetstream.APIError](err); ok && refused.ErrorCode == cannotCreate {
+			err = fmt.Errorf("consumer %s: %w", name, err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("consumer %s: %w", name, err)
+		}
+		if info := q.consumer.CachedInfo(); info.NumAckPending == 0 {
+			return nil
+		}
+		if _, err := q.stream.ResetConsumer(ctx, name); err != nil {
+			return fmt.Errorf("consumer %s: start over: %w", name, err)
+		}
 		return nil
 	}
-	if _, err := q.stream.ResetConsumer(ctx, consumerName); err != nil {
-		return fmt.Errorf("consumer %s: start over: %w", consumerName, err)
-	}
-	return nil
+	return err
 }
+
+// cannotCreate is nats-server's JSConsumerCreateErrF.
+const cannotCreate jetstream.ErrorCode = 10012
 
 // restart gives the outbox a new epoch, because its sequences no longer name
 // the messages that the hub has under them.
