@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"runtime"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/fstest"
@@ -22,7 +21,7 @@ import (
 	"github.com/tidemark-edge/tidemark/signing/signingtest"
 )
 
-const passes = 100
+const passes = 50
 
 // measurePass takes the processor time and the allocations of a pass that finds
 // everything as declared: a reconciler of this process over a real containerd.
@@ -47,10 +46,10 @@ func noopPass(t *testing.T, daemon *harness.Daemon, image schema.Image, n int) (
 	}
 	defer rt.Close()
 	rt.StateDir = t.TempDir()
-	counted := &countedRuntime{Runtime: rt}
+	observed := observedRuntime{rt, make(chan struct{}, 1)}
 	r := &reconciler.Reconciler{
 		Device: deviceName, StateDir: t.TempDir(), Poll: time.Hour, Log: slog.New(slog.DiscardHandler),
-		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: counted, Store: rt, Reporter: nobody{},
+		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: observed, Store: rt, Reporter: nobody{},
 	}
 	done := make(chan struct{})
 	go func() { r.Run(ctx); close(done) }()
@@ -62,11 +61,12 @@ func noopPass(t *testing.T, daemon *harness.Daemon, image schema.Image, n int) (
 		return nil
 	})
 	pass := func() {
-		seen := counted.observed.Load()
-		r.Kick()
-		for counted.observed.Load() == seen {
-			time.Sleep(50 * time.Microsecond)
+		select { // of a pass that nobody asked for
+		case <-observed.done:
+		default:
 		}
+		r.Kick()
+		<-observed.done
 		time.Sleep(5 * time.Millisecond) // lets the rest of the pass end
 	}
 	for range 10 {
@@ -107,15 +107,20 @@ func usage(f func()) used {
 	return used{spent, after.Mallocs - before.Mallocs}
 }
 
-// countedRuntime counts how often it was observed.
-type countedRuntime struct {
+// observedRuntime tells when it was observed.
+type observedRuntime struct {
 	reconciler.Runtime
-	observed atomic.Int64
+	done chan struct{}
 }
 
-func (c *countedRuntime) Observe(ctx context.Context) (schema.Observed, error) {
-	defer c.observed.Add(1)
-	return c.Runtime.Observe(ctx)
+func (o observedRuntime) Observe(ctx context.Context) (schema.Observed, error) {
+	defer func() {
+		select {
+		case o.done <- struct{}{}:
+		default:
+		}
+	}()
+	return o.Runtime.Observe(ctx)
 }
 
 // still is a repository with one commit.
