@@ -15,7 +15,7 @@ import (
 //   - A container that desired does not ask for is removed: foreign, undeclared,
 //     declared stopped, made from another definition, changed behind our back, or
 //     one too many. Where the module's update strategy is start-then-stop, the one
-//     that ran longest waits until its successor is healthy.
+//     that ran longest, longer than its successor, waits until that is healthy.
 //   - A module without a container is started.
 //   - One whose container has no process, as after a boot, is restarted.
 //   - One that exited is restarted as its policy says, when its back-off has
@@ -41,13 +41,12 @@ func Diff(desired schema.Desired, observed schema.Observed, now time.Time, known
 	for _, d := range known {
 		catalogs = append(catalogs, all.of(d))
 	}
-	return difference(desired, catalogs, observed, now)
+	return diff{desired: desired, now: now}.run(catalogs, observed)
 }
 
-// difference is Diff; catalogs are those of desired and then of what else is
-// known.
-func difference(desired schema.Desired, catalogs []*catalog, observed schema.Observed, now time.Time) Plan {
-	d := diff{desired: desired, now: now, kept: claim(catalogs[0], observed), reasons: map[string]string{}, comes: map[string]bool{}}
+// run is Diff; catalogs are those of desired and then of what else is known.
+func (d diff) run(catalogs []*catalog, observed schema.Observed) Plan {
+	d.kept, d.reasons, d.comes = claim(catalogs[0], observed), map[string]string{}, map[string]bool{}
 	d.remove(observed, catalogs)
 	for _, m := range catalogs[0].order {
 		d.converge(m.Name)
@@ -59,6 +58,7 @@ func difference(desired schema.Desired, catalogs []*catalog, observed schema.Obs
 type diff struct {
 	desired schema.Desired
 	now     time.Time
+	spared  time.Time          // until when a container waits for a successor that is not healthy; zero: without end
 	kept    map[string]claimed // by module: what it shall run as
 	reasons map[string]string  // by module: why its other container goes
 	comes   map[string]bool    // modules that the plan so far starts

@@ -211,9 +211,11 @@ func (b bench) delay(j Judgement, k claimed, failure Failure) (Judgement, time.T
 }
 
 // deadline is how long modules may take until they are healthy.
-func (b bench) deadline() time.Duration {
-	if d := time.Duration(b.desired.Deadline); d > 0 {
-		return d
+func (b bench) deadline() time.Duration { return deadlineOf(b.desired) }
+
+func deadlineOf(d schema.Desired) time.Duration {
+	if d.Deadline > 0 {
+		return time.Duration(d.Deadline)
 	}
 	return DefaultDeadline
 }

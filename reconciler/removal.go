@@ -64,15 +64,19 @@ func (d *diff) superfluous(c schema.Container, desired *catalog) string {
 
 // elders are the containers that go on until what replaces them is healthy, by
 // module. Of several it is the one that has run the longest: the others never
-// proved anything.
+// proved anything. Nor did one that is younger than what replaces it: its
+// revision failed, and it may be what keeps the other from being healthy.
 func (d *diff) elders(observed schema.Observed) map[string]schema.Container {
 	var elders map[string]schema.Container
+	if !d.spared.IsZero() && !d.now.Before(d.spared) {
+		return nil
+	}
 	for _, c := range observed.Containers {
 		k, wanted := d.kept[c.Module]
 		if !wanted || c.Hash == k.hash || k.Update.Strategy != schema.UpdateStartThenStop || c.State != schema.StateRunning {
 			continue
 		}
-		if k.healthy() || k.done() {
+		if k.healthy() || k.done() || k.running() && k.container.StartedAt.Before(c.StartedAt) {
 			continue
 		}
 		if elder, ok := elders[c.Module]; !ok || c.StartedAt.Before(elder.StartedAt) {

@@ -293,3 +293,36 @@ func TestWithoutAFirstWaitAModuleRestartsAtOnce(t *testing.T) {
 		crash(0, time.Second)
 	})
 }
+
+// The revision that failed may be what keeps last-good from being healthy.
+func TestTheOneThatFailedDoesNotGoOnBesideLastGood(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor", startThenStop, asks("readiness"), env("1")))
+		old := w.machine.container("sensor")
+		w.answer("sensor readiness", errUnavailable) // for both from here on
+		w.push(module("sensor", startThenStop, asks("readiness"), env("2")))
+		after(11 * time.Minute)
+		w.didInOrder("start sensor", "remove sensor")
+		if c := w.machine.container("sensor"); c.ID != old.ID {
+			t.Errorf("runs %+v", c)
+		}
+		w.phase(schema.PhaseRolledBack)
+		w.status("sensor", schema.RuntimeUnhealthy, "readiness: status 503")
+	})
+}
+
+// Without a last-good nothing ends a trial that failed.
+func TestTheOneThatRanLongerDoesNotGoOnForEver(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.answer("sensor readiness", errUnavailable)
+		w.push(module("sensor", startThenStop, asks("readiness"), env("1")))
+		w.push(module("sensor", startThenStop, asks("readiness"), env("2")))
+		after(9 * time.Minute)
+		w.runs("sensor", "sensor")
+		after(2 * time.Minute)
+		w.runs("sensor")
+		if c := w.machine.container("sensor"); c.Commit != w.Report().Revision.Commit {
+			t.Errorf("runs %+v", c)
+		}
+	})
+}

@@ -145,15 +145,20 @@ func (r *Reconciler) planFor(v view) Plan {
 	for _, d := range known {
 		catalogs = append(catalogs, r.catalogs.of(d))
 	}
-	difference := difference(target, catalogs, v.observed, v.at).explain(v.observed, catalogs)
+	// After the deadline no container is kept beside a successor, on trial or not.
+	compare := diff{desired: target, now: v.at, spared: r.since.Add(deadlineOf(target))}
+	difference := compare.run(catalogs, v.observed).explain(v.observed, catalogs)
 	r.mu.Lock()
 	ground := ground{
 		now: v.at, target: catalogs[0], busy: v.busy,
 		failures: r.failures, mends: r.mends, shelf: r.shelf, declared: r.declared,
 	}
 	plan := ground.hold(difference)
-	r.mu.Unlock()
 	settled := !difference.switches()
+	if settled && !r.state.Trial {
+		r.gaps.forget(catalogs[0])
+	}
+	r.mu.Unlock()
 	if settled != r.settled || !slices.Equal(plan, r.plan) {
 		r.change(func() { r.plan, r.settled = plan, settled })
 		r.restock.now() // a settled device may be pruned
