@@ -27,6 +27,16 @@
 // ready only with a marker that is set after the filesystem was synced, and
 // what a former boot left unmarked is purged together with its snapshots.
 //
+// # What it does not rely on
+//
+// That containerd or a shim lives. Either may be killed between any two steps,
+// and leave a module running that nobody knows of (see bury), or something that
+// containerd itself never gets rid of (see debris.go). Nor that there is room on
+// the disk: what a module needs to run again after a crash is there already, and
+// what should be written down is remembered instead (see note). A container
+// whose record was changed by somebody else is reported, and not run again (see
+// drift.go).
+//
 // # What a module may do
 //
 // The OCI specification is wholly ours (see specification): no capability, no
