@@ -129,7 +129,7 @@ func (s *soak) round() round {
 	if k.struck != nil && s.rng.IntN(4) > 0 {
 		// At whichever failpoint comes then: the more often one is reached, the more
 		// often it is chosen.
-		struck := s.d.Controller.At("", s.rng.IntN(60), func() { k.struck(s) })
+		struck := s.d.Controller.At("", s.rng.IntN(40), func() { k.struck(s) })
 		s.declare(change)
 		select {
 		case <-struck:
