@@ -103,7 +103,8 @@ func (s state) retry(commit string) state {
 }
 
 // comeBack has the device return to an earlier revision. What it leaves is not
-// tried again: the target, and the newest commit where that is yet another one.
+// tried again: the target, and the newest commit where that is yet another one. A
+// newest commit that was found bad before keeps the reason that was found.
 func (s state) comeBack(to schema.Desired, newest schema.Revision, by Request, at time.Time) state {
 	target := s.Target.Revision
 	left := schema.Refusal{Revision: target, Phase: schema.PhaseRollingBack, Reason: by.Reason, By: by.By, At: at}
@@ -117,7 +118,7 @@ func (s state) comeBack(to schema.Desired, newest schema.Revision, by Request, a
 	s.Return = &comeback{to, left}
 	for _, revision := range []schema.Revision{newest, target} {
 		left.Revision = revision
-		if !revision.IsZero() {
+		if _, bad := s.bad(revision.Commit); !revision.IsZero() && !bad {
 			s = s.mark(left)
 		}
 	}

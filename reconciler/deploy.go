@@ -89,7 +89,7 @@ func (r *Reconciler) verifyAll(ctx context.Context, desired schema.Desired) erro
 	return each(ctx, imagesOf(desired), func(ctx context.Context, image schema.Image) error {
 		err := r.verify(ctx, image)
 		if refused, ok := errors.AsType[*signing.RefusedError](err); ok {
-			return &schema.RefusedError{Revision: desired.Revision, Phase: schema.PhaseVerifying, Module: userOf(desired, image), Err: refused}
+			return &schema.RefusedError{Revision: desired.Revision, Phase: schema.PhaseVerifying, Module: userOf(desired, image), Err: inModule(desired, image, refused)}
 		}
 		return inModule(desired, image, err)
 	})

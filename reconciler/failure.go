@@ -20,7 +20,11 @@ func (f failures) record(a Action, err error, now time.Time) {
 	last := f[a.subject()]
 	switch {
 	case err != nil:
-		f[a.subject()] = Failure{a.Verb, err, last.Count + 1, now.Add(retryAfter(last.Count))}
+		wait := retryAfter(last.Count)
+		if a.Verb == Restart && last.Count == 0 {
+			wait = 0 // the container is made anew, which is another thing to try
+		}
+		f[a.subject()] = Failure{a.Verb, err, last.Count + 1, now.Add(wait)}
 	case last.concerns(a) || a.Verb != Remove || last.Verb == Stop:
 		delete(f, a.subject()) // a removal proves nothing about a start
 	}

@@ -3,7 +3,6 @@ package reconciler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -47,7 +46,7 @@ func (r *Reconciler) fetched(c commit, err error) {
 		r.note(troubleSource, nil)
 		r.reject(refused)
 	case err != nil:
-		r.note(troubleSource, fmt.Errorf("fetch: %w", err))
+		r.note(troubleSource, err)
 	default:
 		r.note(troubleSource, nil)
 		r.found(c)

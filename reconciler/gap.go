@@ -1,6 +1,9 @@
 package reconciler
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // gaps measure for how long modules are down because they are replaced.
 type gaps map[string]gap
@@ -37,6 +40,12 @@ func (g gaps) end(a Action, now time.Time) {
 	default:
 		g[a.Module] = gap{took: now.Sub(is.since)}
 	}
+}
+
+// forget drops what is known of modules that are not wanted any more: the time in
+// which a module was not declared is not downtime.
+func (g gaps) forget(wanted *catalog) {
+	maps.DeleteFunc(g, func(module string, _ gap) bool { return wanted.byName[module] == nil })
 }
 
 // downtime is for how long a module had no process when it was replaced last, by

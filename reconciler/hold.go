@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -77,8 +78,8 @@ func (g *ground) count(subject string, d deed) {
 // admit is the action as it can be done now: itself, a removal in place of a
 // restart, or a wait.
 func (g *ground) admit(a Action) Action {
-	if g.isBusy(a) {
-		return a.wait("another action is under way", time.Time{})
+	if verb := g.underWay(a); verb != "" {
+		return a.wait("is being "+passive[verb], time.Time{})
 	}
 	failure := g.failures[a.subject()]
 	if failure.concerns(a) && g.now.Before(failure.Retry) {
@@ -101,12 +102,14 @@ func (g *ground) admit(a Action) Action {
 	return a
 }
 
-// isBusy reports whether something is under way for what a is concerned with.
-func (g *ground) isBusy(a Action) bool {
-	_, subject := g.busy[a.subject()]
-	_, container := g.busy[containerPrefix+a.Container]
-	return subject || container
+// underWay is the verb of what is under way for what a is concerned with; none
+// when nothing is.
+func (g *ground) underWay(a Action) string {
+	return cmp.Or(g.busy[a.subject()].verb, g.busy[containerPrefix+a.Container].verb)
 }
+
+// passive are the verbs as a module suffers them.
+var passive = map[string]string{Remove: "removed", Start: "started", Restart: "restarted", Stop: "stopped"}
 
 // lacks says what a has to wait for, and until when if that is known; nothing
 // when it can be done.

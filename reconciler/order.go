@@ -81,7 +81,7 @@ func (r *Reconciler) Retry(q Request) (schema.Revision, error) {
 	var again schema.Revision
 	_, err := r.instruct(func(s state) (state, error) {
 		if s.Order != nil {
-			return s, fmt.Errorf("the device is %s: resume it first", orderLine(*s.Order))
+			return s, fmt.Errorf("resume it first: the device is %s", orderLine(*s.Order))
 		}
 		if again = r.retryable(s); again.IsZero() {
 			return s, nil
@@ -234,6 +234,7 @@ func (r *Reconciler) instruct(change func(state) (state, error)) (state, error) 
 		// Not the target: supervision alone writes that.
 		r.state.Refused, r.state.Bad, r.state.Order, r.state.Return = s.Refused, s.Bad, s.Order, s.Return
 		r.refused, r.unsaved, r.setback = s.Refused, false, ""
+		r.review()
 	})
 	r.aimed.now()
 	return s, nil
@@ -253,7 +254,7 @@ func (q Request) check(why bool) error {
 	case !printable(q.By) || !printable(q.Reason):
 		return errors.New("name and reason are one line of text each")
 	case q.To != "" && (len(q.To) < minPrefix || len(q.To) > 64 || strings.Trim(q.To, "0123456789abcdef") != ""):
-		return fmt.Errorf("revision %.64q: want at least the first %d digits of a commit", q.To, minPrefix)
+		return fmt.Errorf("revision %.64q: want at least the first %d digits of a commit, of 0-9 and a-f", q.To, minPrefix)
 	}
 	return nil
 }

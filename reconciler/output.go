@@ -11,8 +11,8 @@ import (
 // it failed.
 const outputLines = 10
 
-// tails are the last lines that modules printed before they ended or became
-// unhealthy, by container. They are taken once for each such end: what a module
+// tails are how modules ended, and the last lines that they printed before they
+// did or became unhealthy, by container. They are taken once for each such end: what a module
 // prints after its restart says less.
 type tails struct {
 	mu sync.Mutex
@@ -22,9 +22,10 @@ type tails struct {
 // tail is the last lines of one run.
 type tail struct {
 	module string
-	state  string    // schema.StateExited, or schema.HealthUnhealthy
+	state  string    // schema.StateExited, schema.HealthUnhealthy or schema.HealthUnready
 	at     time.Time // since when it is so
 	lines  string
+	ended  schema.Container // as it was when it ended last; zero when that was not seen
 }
 
 // take takes what is new in a look at all containers, and forgets those that are
@@ -38,9 +39,12 @@ func (t *tails) take(observed schema.Observed, from Output) {
 	known := t.of
 	t.of = make(map[string]tail, len(known))
 	for _, c := range observed.Containers {
-		was, is := known[c.ID], end(c)
+		was, is := known[c.ID], endOf(c)
 		if !is.at.IsZero() && (is.state != was.state || !is.at.Equal(was.at)) {
 			is.lines = from.Tail(c.Module, outputLines)
+			if is.state != schema.StateExited {
+				is.ended = was.ended
+			}
 			was = is
 		}
 		if was.module != "" {
@@ -49,14 +53,14 @@ func (t *tails) take(observed schema.Observed, from Output) {
 	}
 }
 
-// end is how a container ended, or ails; the zero tail when it does neither.
-func end(c schema.Container) tail {
+// endOf is how a container ended, or ails; the zero tail when it does neither.
+func endOf(c schema.Container) tail {
 	switch {
 	case c.Module == "":
 		return tail{}
 	case c.State == schema.StateExited || c.State == schema.StateCreated:
-		return tail{module: c.Module, state: schema.StateExited, at: c.ExitedAt}
-	case c.Health == schema.HealthUnhealthy:
+		return tail{module: c.Module, state: schema.StateExited, at: c.ExitedAt, ended: c}
+	case c.Health == schema.HealthUnhealthy || c.Health == schema.HealthUnready:
 		return tail{module: c.Module, state: c.Health, at: c.HealthSince}
 	default:
 		return tail{}
@@ -76,6 +80,24 @@ func (t *tails) last(module string) string {
 	return last.lines
 }
 
+// end is how the run before this one of a container ended; false when that was
+// not seen.
+func (t *tails) end(container string) (schema.Container, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.of[container].ended
+	return c, c.ID != ""
+}
+
 // lastOutput is what a module printed last before it ended or became unhealthy;
 // empty when it did neither since the agent started, and its container is there.
 func (r *Reconciler) lastOutput(module string) string { return r.tails.last(module) }
+
+// saidLast is lastOutput, or what the module has printed by now where that is
+// nothing: one that never became healthy may have said why.
+func (r *Reconciler) saidLast(module string) string {
+	if last := r.lastOutput(module); last != "" || r.Output == nil {
+		return last
+	}
+	return r.Output.Tail(module, outputLines)
+}

@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -172,6 +173,9 @@ func (r *Reconciler) modules() map[string]schema.ModuleReport {
 		}
 		report.Output, report.Downtime = r.lastOutput(m.Name), schema.Duration(r.downtime(m.Name))
 		report.RuntimeStatus, report.StatusDescription = runtimeStatus(m, c, there, waits[m.Name], r.failures[m.Name])
+		if before, ended := r.tails.end(c.ID); ended && c.State == schema.StateRunning {
+			report = restarted(report, before)
+		}
 		modules[m.Name] = report
 	}
 	return modules
@@ -196,6 +200,14 @@ func (r *Reconciler) container(c schema.Container) schema.ModuleReport {
 		evidence := proof.Evidence()
 		report.Evidence = &evidence
 	}
+	return report
+}
+
+// restarted adds to the report of a module that runs how it ended before: a
+// module that comes back at once would hide why it went.
+func restarted(report schema.ModuleReport, before schema.Container) schema.ModuleReport {
+	report.ExitCode, report.OOMKilled, report.ExitedAt = before.ExitCode, before.OOMKilled, before.ExitedAt.UTC()
+	report.StatusDescription = cmp.Or(report.StatusDescription, "before this run it "+ending(before))
 	return report
 }
 

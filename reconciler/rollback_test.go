@@ -100,7 +100,7 @@ func TestAHoldOutlastsNewCommitsUntilResumed(t *testing.T) {
 		if r.Revision.Commit != first || r.Newest.Commit != third || r.Order.Kind != schema.OrderHold || r.Order.Revision.Commit != first {
 			t.Errorf("reported %+v", r)
 		}
-		if _, err := w.Retry(reconciler.Request{By: "ben"}); err == nil || !strings.Contains(err.Error(), "held at 000000000000 by anna@console: fair in town: resume it first") {
+		if _, err := w.Retry(reconciler.Request{By: "ben"}); err == nil || !strings.Contains(err.Error(), "resume it first: the device is held at 000000000000 by anna@console: fair in town") {
 			t.Errorf("retried: %v", err)
 		}
 		w.order(w.Resume(reconciler.Request{By: "ben"}))
