@@ -35,13 +35,17 @@ func (r *Reconciler) takeOver() bool {
 	return r.state.accepted()
 }
 
-// adopt makes next the target, unless an order that came meanwhile is against
-// it.
+// adopt makes next the target, unless an order is against it, or a newer commit
+// came meanwhile: only of the newest is it known whether an order is.
 func (r *Reconciler) adopt(next schema.Desired) bool {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	commit := next.Revision.Commit
-	if !r.state.follows(commit) && !r.state.returns(commit) {
+	r.mu.Lock()
+	newest := r.newest.revision
+	r.mu.Unlock()
+	old := !newest.IsZero() && newest.Commit != commit
+	if (old || !r.state.follows(commit)) && !r.state.returns(commit) {
 		return false
 	}
 	s := r.state.takeOver(next, r.Boot)
@@ -66,7 +70,7 @@ func (r *Reconciler) judge(v view) {
 	commit := r.state.Target.Revision.Short()
 	switch {
 	case verdict.State == Healthy && !r.declared:
-		// What was never told to its modules has not proven anything.
+		r.undeclared(v)
 	case verdict.State == Healthy:
 		r.Log.Info("keep as last-good", "revision", commit)
 		failpoint.Reach("reconciler.keep")
@@ -83,6 +87,19 @@ func (r *Reconciler) judge(v view) {
 	case verdict.State == Failed && r.news.is("verdict", verdict.String()):
 		r.Log.Warn("no last-good to roll back to", "revision", commit, "reason", verdict.String())
 	}
+}
+
+// undeclared looks at a revision all of whose modules hold while its twins are
+// not declared. What was never told to its modules has not proven anything, and
+// when the deadline passes it has failed.
+func (r *Reconciler) undeclared(v view) {
+	r.mu.Lock()
+	err := r.trouble[troubleTwin]
+	r.mu.Unlock()
+	if err == nil || v.at.Before(r.since.Add(deadlineOf(r.state.Target))) || r.state.LastGood.Revision.IsZero() {
+		return
+	}
+	r.rollBack(schema.Refusal{Revision: r.state.Target.Revision, Phase: schema.PhaseGating, At: v.at.UTC(), Reason: err.Error()})
 }
 
 // rollBack makes last-good the target: the revision on trial failed.

@@ -124,3 +124,24 @@ func TestAJumpOfTheClockChangesNoVerdict(t *testing.T) {
 		})
 	}
 }
+
+// A definition whose twins the leaf refuses changes no module, and is not on
+// trial for ever.
+func TestARevisionWhoseTwinsCannotBeDeclaredIsRolledBack(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor"))
+		w.twin.fail(errRefused)
+		bad := w.push(module("sensor", func(m *schema.Module) { m.Twin.Desired = map[string]any{"rate": 2} }))
+		after(9 * time.Minute)
+		w.phase(schema.PhaseGating)
+		after(time.Minute + time.Second)
+		w.twin.fail(nil)
+		after(time.Minute)
+		w.phase(schema.PhaseRolledBack)
+		r := w.Report()
+		if r.Revision.Commit != good || r.Refused.Revision.Commit != bad || !strings.Contains(r.Refused.Reason, "declare the twins of revision "+bad[:12]+": connection refused") {
+			t.Errorf("reported %+v", r.Refused)
+		}
+		w.did()
+	})
+}
