@@ -82,7 +82,7 @@ func (r *Reconciler) judge(v view) {
 		worst := verdict.Worst()
 		r.rollBack(schema.Refusal{
 			Revision: r.state.Target.Revision, Phase: schema.PhaseGating, At: v.at.UTC(),
-			Module: worst.Module, Reason: worst.String(), Output: r.lastOutput(worst.Module),
+			Module: worst.Module, Reason: worst.String(), Output: r.saidLast(worst.Module),
 		})
 	case verdict.State == Failed && r.news.is("verdict", verdict.String()):
 		r.Log.Warn("no last-good to roll back to", "revision", commit, "reason", verdict.String())
