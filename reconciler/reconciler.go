@@ -13,8 +13,10 @@
 //     were healthy for its gate: it becomes last-good. One of them failed, or was
 //     not healthy by its deadline: last-good, whole and from the disk, is the
 //     target again, and the commit is remembered as bad. A trial begins again
-//     with the agent; when that was five times with the machine, or ten times in
-//     all, it has failed.
+//     with the agent, and that is counted before anything is done; when it was
+//     five times with the machine, or ten times in all, it has failed. The first
+//     revision of a device has none before it: from then on the agent waits a
+//     minute for its successor before it goes on with it.
 //  4. Declare the target's twins and identities, for modules to find.
 //  5. Plan: compare target and observed (Diff); put off what lacks a verified
 //     image on the disk, waits for another action, or failed a moment ago.
@@ -239,6 +241,7 @@ func (r *Reconciler) load() {
 	r.note(troubleHistory, errors.Join(eventsErr, revisionsErr))
 	if eventsErr == nil && revisionsErr == nil {
 		r.preserve() // also what became good just before the agent ended
+		r.retell()
 	}
-	r.resume()
+	r.countStart()
 }

@@ -49,9 +49,9 @@ func (s starts) excess() string {
 	}
 }
 
-// resume counts that the trial under way begins again, on the disk before
+// countStart counts that the trial under way begins again, on the disk before
 // anything is done for it, and gives the revision up when that was too often.
-func (r *Reconciler) resume() {
+func (r *Reconciler) countStart() {
 	if !r.state.Trial {
 		return
 	}

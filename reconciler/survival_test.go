@@ -212,3 +212,26 @@ func TestAStateThatWasRebuiltOrLostSurvivesTheNextStarts(t *testing.T) {
 		}
 	})
 }
+
+// A kill may come after a decision is on the disk and before the history tells it.
+func TestTheHistoryTellsARollbackAfterAKillThoughItWasNotWrittenBefore(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor"))
+		w.machine.lives["sensor"] = life{time.Second, 3}
+		w.push(module("sensor", env("2")))
+		after(2 * time.Second)
+		w.machine.set(func() { clear(w.machine.lives) })
+		after(time.Minute)
+		for i := range 3 {
+			w.stop()
+			if i == 0 {
+				must(t, os.Remove(filepath.Join(w.StateDir, "history.json")))
+			}
+			w.start()
+			after(time.Minute)
+			if got := w.happened(); got != "rolled-back 2" {
+				t.Errorf("history is %s", got)
+			}
+		}
+	})
+}

@@ -107,7 +107,7 @@ func (r *Reconciler) rollBack(why schema.Refusal) {
 	r.Log.Warn("roll back", "revision", why.Revision.Short(), "to", r.state.LastGood.Revision.Short(), "module", why.Module, "reason", why.Reason)
 	failpoint.Reach("reconciler.rollback")
 	r.decide(func(s state) state { return s.rollBack(why) })
-	r.record(schema.Event{At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision, Module: why.Module, Reason: why.Reason, Output: why.Output})
+	r.record(returned(why))
 }
 
 // decide changes the state, on the disk and here. What cannot be written now is
@@ -147,6 +147,26 @@ func (r *Reconciler) become(s state, err error) {
 func (r *Reconciler) preserve() {
 	if !r.state.LastGood.Revision.IsZero() {
 		r.note(troubleHistory, r.revisions.Keep(r.state.LastGood))
+	}
+}
+
+// retell adds to the history why the device returned from a revision, where the
+// agent ended before it could.
+func (r *Reconciler) retell() {
+	why := r.state.Refused
+	if why == nil {
+		return
+	}
+	if e := returned(*why); !r.events.Knows(e) {
+		r.record(e)
+	}
+}
+
+// returned is a return from a revision as the history tells it.
+func returned(why schema.Refusal) schema.Event {
+	return schema.Event{
+		At: why.At, Kind: schema.EventRolledBack, Revision: why.Revision,
+		Module: why.Module, Reason: why.Reason, Output: why.Output, By: why.By,
 	}
 }
 
