@@ -1,6 +1,8 @@
 package reconciler_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +118,30 @@ func TestAnImageThatIsRefusedNamesWhoNeedsIt(t *testing.T) {
 		after(time.Minute)
 		if r := w.Report().Refused; r == nil || r.Module != "app" || !strings.HasPrefix(r.Reason, "module app: ") {
 			t.Errorf("refused %+v", r)
+		}
+	})
+}
+
+// A hold is an event of its own: of a suspension nobody could tell where the
+// device stays, and a state that is rebuilt from the history would not.
+func TestAHoldIsInTheHistoryAndOutlastsALostState(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor"))
+		w.settle(module("sensor", env("2")))
+		q := anna
+		q.Hold = true
+		w.order(w.Rollback(q))
+		after(gate + time.Second)
+		if got := w.happened(); !strings.Contains(got, "rolled-back 2, hold 1, taken-over 1") {
+			t.Errorf("happened: %s", got)
+		}
+		w.stop()
+		must(t, os.Remove(filepath.Join(w.StateDir, "state.json")))
+		w.start()
+		w.push(module("sensor", env("3")))
+		after(time.Hour)
+		if r := w.Report(); r.Revision.Commit != good || r.Order == nil || r.Order.Kind != schema.OrderHold || r.Order.Revision.Commit != good || r.Order.By != anna.By {
+			t.Errorf("reported %+v", r)
 		}
 	})
 }

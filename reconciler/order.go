@@ -40,7 +40,7 @@ type Rollback struct {
 // trial under way goes on to its end. The newest commit is still asked for and
 // shown. Of a device that is suspended it changes who and why.
 func (r *Reconciler) Suspend(q Request) (schema.Order, error) {
-	if err := q.check(true); err != nil {
+	if err := q.Check(true); err != nil {
 		return schema.Order{}, fmt.Errorf("suspend: %w", err)
 	}
 	at := time.Now().UTC()
@@ -56,7 +56,7 @@ func (r *Reconciler) Suspend(q Request) (schema.Order, error) {
 // what Rollback left may be taken over again. It returns the order that it
 // ended, nil where there was none.
 func (r *Reconciler) Resume(q Request) (*schema.Order, error) {
-	if err := q.check(false); err != nil {
+	if err := q.Check(false); err != nil {
 		return nil, fmt.Errorf("resume: %w", err)
 	}
 	var was state
@@ -75,7 +75,7 @@ func (r *Reconciler) Resume(q Request) (*schema.Order, error) {
 // same commit may succeed where what it needs is there now. It returns the
 // commit; none where the newest one runs, and then the repository is asked.
 func (r *Reconciler) Retry(q Request) (schema.Revision, error) {
-	if err := q.check(false); err != nil {
+	if err := q.Check(false); err != nil {
 		return schema.Revision{}, fmt.Errorf("retry: %w", err)
 	}
 	var again schema.Revision
@@ -120,7 +120,7 @@ func (r *Reconciler) retryable(s state) schema.Revision {
 // revision that is left is not taken over again until Retry, Resume, or never: a
 // newer commit takes its place.
 func (r *Reconciler) Rollback(q Request) (Rollback, error) {
-	if err := q.check(true); err != nil {
+	if err := q.Check(true); err != nil {
 		return Rollback{}, fmt.Errorf("roll back: %w", err)
 	}
 	at := time.Now().UTC()
@@ -144,7 +144,7 @@ func (r *Reconciler) Rollback(q Request) (Rollback, error) {
 	}
 	held := s.Order != nil && s.Order.Kind == schema.OrderHold
 	if held {
-		r.record(schema.Event{At: at, Kind: schema.EventSuspend, Revision: to, By: q.By, Reason: q.Reason})
+		r.record(schema.Event{At: at, Kind: schema.EventHold, Revision: to, By: q.By, Reason: q.Reason})
 	}
 	return Rollback{From: from, To: to, Hold: held}, nil
 }
@@ -240,8 +240,9 @@ func (r *Reconciler) instruct(change func(state) (state, error)) (state, error) 
 	return s, nil
 }
 
-// check refuses what cannot be recorded.
-func (q Request) check(why bool) error {
+// Check refuses what cannot be recorded, or means no revision; why says whether
+// a reason is required.
+func (q Request) Check(why bool) error {
 	switch {
 	case strings.TrimSpace(q.By) == "":
 		return errors.New("say who orders it")

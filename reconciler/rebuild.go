@@ -44,6 +44,8 @@ func rebuilt(good schema.Desired, events []schema.Event) state {
 			s = s.retry(commit)
 		case schema.EventSuspend:
 			s = s.suspend(Request{By: e.By, Reason: e.Reason}, e.At)
+		case schema.EventHold:
+			s.Order = &schema.Order{Kind: schema.OrderHold, Revision: e.Revision, By: e.By, Reason: e.Reason, At: e.At}
 		case schema.EventResume:
 			s = s.resume()
 		}

@@ -37,5 +37,6 @@ const (
 	EventRolledBack = "rolled-back" // it failed its trial, or a person left it
 	EventRetry      = "retry"       // a person had it tried again
 	EventSuspend    = "suspend"     // a person stopped updates
+	EventHold       = "hold"        // a person had the device stay at the revision
 	EventResume     = "resume"      // a person let the device follow Git again
 )

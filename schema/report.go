@@ -84,7 +84,7 @@ type ModuleReport struct {
 
 // What ModuleReport.RuntimeStatus may say.
 const (
-	RuntimeStarting  = "starting" // runs; its startup or readiness probe has not succeeded yet
+	RuntimeStarting  = "starting" // runs; its startup or readiness probe has not succeeded yet, nor failed as often as it may
 	RuntimeRunning   = "running"
 	RuntimeStopped   = "stopped"   // by declaration, or ended and its policy does not restart it
 	RuntimeFailed    = "failed"    // ended with an error and its policy does not restart it, or it cannot be started

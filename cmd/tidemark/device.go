@@ -70,10 +70,18 @@ func (d *device) request(ctx context.Context, subject string, body, result any) 
 		Error *twin.Error `json:"error"`
 	}
 	if json.Unmarshal(msg.Data, &refusal) == nil && refusal.Error != nil {
-		return refusal.Error
+		return told(refusal.Error)
 	}
 	if err := json.Unmarshal(msg.Data, result); err != nil {
 		return fmt.Errorf("ask %s: read the answer: %w", subject, err)
 	}
 	return nil
+}
+
+// told is a refusal for a person: its code is for programs.
+func told(e *twin.Error) error {
+	if e.Path != "" {
+		return fmt.Errorf("%s: %s", e.Path, e.Message)
+	}
+	return errors.New(e.Message)
 }

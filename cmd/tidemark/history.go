@@ -20,7 +20,11 @@ func newHistory() *cobra.Command {
 		Short: "Show what happened to revisions on this device",
 		Long: `Show what happened to revisions on this device, newest last: which were taken over,
 passed their gate, were refused or rolled back from, and what people ordered.
-The device remembers at most 200 events.`,
+The device remembers at most 200 events. What happened to a revision:
+` + explained(events) + `
+
+BY is who ordered it, as they say; "-" where the device decided. Below the table is
+what the module printed that failed last.`,
 		Example: "  tidemark history\n  tidemark history -o json | jq '.[] | select(.kind == \"rolled-back\")'",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {

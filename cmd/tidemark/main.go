@@ -124,6 +124,9 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 func usage(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
+			if strings.HasPrefix(err.Error(), "unknown command") { // cobra.NoArgs of a command that has none below it
+				err = fmt.Errorf("%s takes no argument, and got %q", cmd.CommandPath(), args[0])
+			}
 			return &exitError{exitUsage, fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
 		}
 		return nil

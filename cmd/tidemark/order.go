@@ -40,12 +40,16 @@ func (o *ordering) needReason(cmd *cobra.Command) error {
 
 // send gives the order to the agent, and prints its answer.
 func (o *ordering) send(cmd *cobra.Command, method string, answer any, text func(w io.Writer, device string)) error {
+	o.request.By = cmp.Or(o.request.By, whoami())
+	o.request.To = strings.ToLower(o.request.To)
+	if err := o.request.Check(false); err != nil {
+		return &exitError{exitUsage, err}
+	}
 	d, err := dialDevice(o.runDir)
 	if err != nil {
 		return err
 	}
 	defer d.close()
-	o.request.By = cmp.Or(o.request.By, whoami())
 	if err := d.call(cmd.Context(), method, o.request, answer); err != nil {
 		return err
 	}
@@ -134,16 +138,25 @@ The revision that is left is not taken over again. The next commit is, unless
 replaced: see ` + "`tidemark status`" + `.`,
 		Example: `  tidemark rollback --reason "camera is black since Tuesday"
   tidemark rollback --to 3f2a91c --hold --reason "audit"`,
-		Args: usage(cobra.NoArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return &exitError{exitUsage, fmt.Errorf("name the revision with --to %s", args[0])}
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := o.needReason(cmd); err != nil {
 				return err
 			}
 			var r reconciler.Rollback
 			return o.send(cmd, methodRollback, &r, func(w io.Writer, device string) {
-				fmt.Fprintf(w, "%s returns to %s\n", device, revisionLine(r.To))
+				moves, stays := "returns to", "and stays there until `tidemark resume`"
+				if r.From.Commit == r.To.Commit {
+					moves, stays = "stays at", "until `tidemark resume`"
+				}
+				fmt.Fprintf(w, "%s %s %s\n", device, moves, revisionLine(r.To))
 				if r.Hold {
-					fmt.Fprintln(w, "and stays there until `tidemark resume`")
+					fmt.Fprintln(w, stays)
 				}
 			})
 		},

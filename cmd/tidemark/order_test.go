@@ -62,7 +62,7 @@ func TestStatusSaysWhoWhatAndWhy(t *testing.T) {
 			LastDesiredStatus: schema.Status{Code: schema.CodeFailed},
 			Order:             &schema.Order{Kind: schema.OrderSuspend, By: "anna@hannover01", At: at, Reason: "fair"},
 			Refused: &schema.Refusal{Revision: schema.Revision{Commit: strings.Repeat("2", 40)}, Phase: schema.PhaseGating, Module: "sensor",
-				Reason: "sensor exited with code 3", Output: "open /dev/ttyUSB0\nno such device\n"},
+				At: at, Reason: "sensor exited with code 3", Output: "open /dev/ttyUSB0\nno such device\n"},
 			Modules: map[string]schema.ModuleReport{
 				"sensor": {RuntimeStatus: schema.RuntimeBackoff, StatusDescription: "exited with code 3, starts again at 2026-03-04T05:07:00Z",
 					Image: image, Restarts: 2, StartedAt: at, Output: "panic: cold\n"},
@@ -83,7 +83,7 @@ revision  111111111111 Greet twice, signed by alice@example.com
 newest    333333333333 Try this
 hub       tls://hub:7422, not linked since 2026-03-04 05:06:07
 outbox    cannot be opened: messages of modules are not taken
-refused   222222222222, at gating (500)
+refused   222222222222, at gating (500), 2026-03-04 05:06:07
           sensor exited with code 3
 
 sensor printed last, before it was left:

@@ -25,7 +25,16 @@ reports them to the hub. It works with no network.
 
 Exits with 3 when the device is not as its newest revision asks: it is not
 healthy, the newest commit was refused or an order keeps it from being taken over,
-a module does not run that should, or containerd cannot say.`,
+a module does not run that should, or containerd cannot say.
+
+The phase is what the device is at with the newest commit:
+` + explained(phases) + `
+
+A module is
+` + explained(runtimeStates) + `
+
+RESTARTS are those of its container. DOWN is for how long it had no process when
+it was replaced last.`,
 		Example: "  tidemark status\n  tidemark status -o json | jq .modules.sensor.pid",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -109,7 +118,7 @@ func printRefusal(w io.Writer, r schema.Report) {
 	if f.By != "" {
 		fmt.Fprintf(w, "left\t%s, by %s at %s\n", revisionLine(f.Revision), f.By, clock(f.At))
 	} else {
-		fmt.Fprintf(w, "refused\t%s, at %s (%d)\n", revisionLine(f.Revision), f.Phase, r.LastDesiredStatus.Code)
+		fmt.Fprintf(w, "refused\t%s, at %s (%d), %s\n", revisionLine(f.Revision), f.Phase, r.LastDesiredStatus.Code, clock(f.At))
 	}
 	for line := range strings.Lines(f.Reason) {
 		fmt.Fprintf(w, "\t%s\n", strings.TrimRight(line, "\n"))
