@@ -40,6 +40,11 @@ func TestARollbackKeepsWhyTheNewestCommitFailed(t *testing.T) {
 		w.order(w.Resume(anna))
 		after(time.Hour)
 		check()
+		w.phase(schema.PhaseRolledBack)
+		w.restart()
+		after(time.Hour)
+		check()
+		w.phase(schema.PhaseRolledBack)
 		if n := strings.Count(w.happened(), "taken-over "+strings.TrimLeft(bad, "0")); n != 1 {
 			t.Errorf("happened: %s", w.happened())
 		}

@@ -52,9 +52,9 @@ func (r *Reconciler) logRefusal(why schema.Refusal) {
 // newest commit. The caller holds r.mu.
 func (r *Reconciler) review() {
 	newest := r.newest.revision.Commit
-	bad, isBad := r.state.bad(newest)
+	bad, _ := r.state.bad(newest)
 	switch {
-	case isBad && newest != r.state.Target.Revision.Commit:
+	case r.newestIsBad():
 		r.refused = &bad
 	case r.refused != nil && r.refused.Revision.Commit == newest && staged(*r.refused):
 		// Nothing on the disk says so, and it is still true.

@@ -60,9 +60,18 @@ func (r *Reconciler) phaseNow() string {
 		return schema.PhaseRollingBack
 	case r.state.Order != nil:
 		return schema.PhaseSuspended
-	case r.state.Refused != nil:
+	case r.state.Refused != nil || r.newestIsBad():
 		return schema.PhaseRolledBack
 	default:
 		return schema.PhaseHealthy
 	}
+}
+
+// newestIsBad reports whether the newest commit is not tried again, and an earlier
+// one runs: also when the device came to that by way of a person's orders. The
+// caller holds r.mu.
+func (r *Reconciler) newestIsBad() bool {
+	newest := r.newest.revision.Commit
+	_, bad := r.state.bad(newest)
+	return bad && newest != r.state.Target.Revision.Commit
 }
