@@ -30,17 +30,26 @@ func (r *Reconciler) rebuild(s state, why error, events *history.Log, revisions 
 
 // rebuilt is the state of a device whose state file was broken, from what its
 // history tells: the newest good revision runs, and what was found bad or
-// ordered stays so.
+// ordered stays so. That the device returned from a revision holds until another
+// one is taken over, but for the one that a person wanted back.
 func rebuilt(good schema.Desired, events []schema.Event) state {
-	s := state{Target: good, LastGood: good}
+	s, back := state{Target: good, LastGood: good}, ""
 	for _, e := range events {
 		commit := e.Revision.Commit
 		why := schema.Refusal{Revision: e.Revision, Phase: schema.PhaseGating, Module: e.Module, Reason: e.Reason, Output: e.Output, By: e.By, At: e.At}
 		switch e.Kind {
 		case schema.EventRolledBack:
 			s = s.mark(why)
-			s.Refused = &why
-		case schema.EventTakenOver, schema.EventHealthy, schema.EventRetry:
+			s.Refused, back = &why, ""
+		case schema.EventTakenOver, schema.EventHealthy:
+			s = s.retry(commit)
+			if s.Refused != nil && s.Refused.By != "" && back == "" {
+				back = commit
+			}
+			if commit != back {
+				s.Refused = nil
+			}
+		case schema.EventRetry:
 			s = s.retry(commit)
 		case schema.EventSuspend:
 			s = s.suspend(Request{By: e.By, Reason: e.Reason}, e.At)
