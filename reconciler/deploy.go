@@ -18,7 +18,9 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate) {
 		if ctx.Err() != nil {
 			return
 		}
+		wait := Backoff(schema.Restart{}, tries)
 		refused, isRefused := errors.AsType[*schema.RefusedError](err)
+		unread, isUnread := errors.AsType[*unreadError](err)
 		switch {
 		case err == nil:
 			r.note(troubleStaging, nil)
@@ -30,12 +32,15 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate) {
 			if refused.Phase == schema.PhaseRendering {
 				return // it says the same each time
 			}
+		case isUnread:
+			r.note(troubleStaging, unread)
+			wait = min(wait, jitter(r.Poll)) // the repository may be what it waits for
 		default:
 			r.note(troubleStaging, fmt.Errorf("stage revision %s: %w", c.revision.Short(), err))
 		}
 		// A signature may come after the commit, as pipelines do both; room may be
 		// made; a network may come back.
-		pause(ctx, Backoff(schema.Restart{}, tries), c.again)
+		pause(ctx, wait, c.again)
 	}
 }
 
@@ -72,7 +77,8 @@ func (r *Reconciler) render(ctx context.Context, a aim) (schema.Desired, error) 
 		err = fmt.Errorf("the definition is for device %q, this is %q", desired.Device, r.Device)
 	}
 	if _, system := errors.AsType[syscall.Errno](err); system {
-		return schema.Desired{}, fmt.Errorf("render: %w", err)
+		r.moved.now() // fetching mends a copy of the repository that cannot be read
+		return schema.Desired{}, &unreadError{a.revision, err}
 	}
 	if err == nil && r.Permits != nil {
 		err = r.Permits(desired)
@@ -83,6 +89,19 @@ func (r *Reconciler) render(ctx context.Context, a aim) (schema.Desired, error) 
 	desired.Revision = a.revision
 	return desired, nil
 }
+
+// unreadError says that this device could not render the revision, whatever the
+// commit says.
+type unreadError struct {
+	revision schema.Revision
+	err      error
+}
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("stage revision %s: render: %v", e.revision.Short(), e.err)
+}
+
+func (e *unreadError) Unwrap() error { return e.err }
 
 func (r *Reconciler) verifyAll(ctx context.Context, desired schema.Desired) error {
 	r.advance(ctx, schema.PhaseVerifying, imagesOf(desired))

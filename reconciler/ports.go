@@ -13,7 +13,7 @@ type Source interface {
 	// Fetch returns the newest acceptable commit and its tree. An error leaves
 	// what was accepted before as it is; a *schema.RefusedError names a commit that
 	// was looked at and not accepted. The tree stays readable while later
-	// commits are fetched.
+	// commits are fetched; what a damaged disk lost of it is fetched anew.
 	Fetch(ctx context.Context) (schema.Revision, fs.FS, error)
 	// Accepted returns what Fetch returned last without an error, also before the
 	// agent was started, and asks nobody. An error says that there is no such commit
@@ -24,7 +24,9 @@ type Source interface {
 // Renderer turns a commit's tree into what one device shall run. The tree is
 // of untrusted size: an implementation bounds memory and time. Its error refuses
 // the commit, unless it wraps a syscall.Errno: then the device is at fault, not
-// the definition, and it is asked again.
+// the definition. A Source's tree that cannot be read says so with one, which an
+// implementation passes on. The Source is asked to Fetch then, and the Renderer
+// again.
 type Renderer interface {
 	Render(ctx context.Context, tree fs.FS, device string) (schema.Desired, error)
 }

@@ -119,7 +119,7 @@ func (s *Source) heal(ctx context.Context, conn remote, tip plumbing.Hash) error
 	if base := s.state.id(); !base.IsZero() {
 		if err := s.restore(ctx, conn, fresh, tip, base); err != nil {
 			var refused *schema.RefusedError
-			if errors.As(err, &refused) {
+			if errors.As(err, &refused) || isUnfit(err) {
 				s.barren = tip
 			}
 			return fmt.Errorf("the clone is damaged (%w) and cannot be made anew: %w", fault, err)

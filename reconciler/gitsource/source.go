@@ -288,6 +288,9 @@ func (s *Source) accept(q *quarantine, revision schema.Revision) (schema.Revisio
 	s.state, s.tree, s.refused, s.trusted, s.whole = next, nil, nil, true, true
 	if err := s.tidy(); err != nil { // of no consequence for what was accepted
 		s.note("tidy the clone: %v", err)
+		if _, system := errors.AsType[syscall.Errno](err); !system && !isUnfit(err) {
+			s.damaged.Store(true) // or what cannot be read would keep the clone growing
+		}
 	}
 	tree, err := s.acceptedTree()
 	return revision, tree, err
@@ -345,16 +348,10 @@ func (s *Source) current() *store {
 // before, so the next Fetch makes the clone anew.
 func (s *Source) read(id plumbing.Hash) (plumbing.ObjectType, []byte, error) {
 	kind, raw, err := s.current().read(id)
-	if err != nil {
-		s.damaged.Store(true)
-	}
-	return kind, raw, err
+	return kind, raw, s.damage(err)
 }
 
 func (s *Source) size(id plumbing.Hash) (int64, error) {
 	size, err := s.current().size(id)
-	if err != nil {
-		s.damaged.Store(true)
-	}
-	return size, err
+	return size, s.damage(err)
 }

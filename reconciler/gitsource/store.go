@@ -33,10 +33,8 @@ type store struct {
 // openStore opens the store in dir, makes it where there is none, and clears
 // away what an interrupted transfer left.
 func openStore(dir string) (*store, error) {
-	for _, d := range []string{"objects/pack", "objects/info", "refs/heads", "incoming"} {
-		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
-			return nil, fmt.Errorf("open the clone: %w", err)
-		}
+	if err := makeDirs(dir); err != nil {
+		return nil, fmt.Errorf("open the clone: %w", err)
 	}
 	const config = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 	if err := writeMissing(filepath.Join(dir, "config"), config); err != nil {
@@ -60,6 +58,21 @@ func openStore(dir string) (*store, error) {
 		s.packs = append(s.packs, p)
 	}
 	return s, nil
+}
+
+// makeDirs makes what directories a store has, and has them survive a power cut.
+func makeDirs(dir string) error {
+	for _, d := range []string{"objects/pack", "objects/info", "refs/heads", "incoming"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			return err
+		}
+	}
+	for _, d := range []string{filepath.Join(dir, "objects"), dir, filepath.Dir(dir)} {
+		if err := durable.SyncDir(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // clearOrphans removes a pack or an index that is without the other: one was
@@ -131,8 +144,11 @@ func (s *store) install(p *pack) error {
 		return fmt.Errorf("store the transfer: %w", err)
 	}
 	p.path = base + ".pack"
-	s.packs = append(s.packs, p)
-	return durable.SyncDir(s.packDir())
+	if err := durable.SyncDir(s.packDir()); err != nil {
+		return fmt.Errorf("store the transfer: %w", err)
+	}
+	s.packs = append(s.packs, p) // not before it stays: who fails here discards it
+	return nil
 }
 
 // point writes the branch and the shallow boundary, for Git's own tools and

@@ -123,7 +123,7 @@ func survey(objs objects, root plumbing.Hash, limits Limits) error {
 }
 
 func checkFile(objs objects, id plumbing.Hash, name string, bound int64) error {
-	size, err := objs.size(id)
+	size, err := provenSize(objs, id, bound)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -131,6 +131,18 @@ func checkFile(objs objects, id plumbing.Hash, name string, bound int64) error {
 		return &limitError{what: "bytes of the file " + name, bound: bound, have: size}
 	}
 	return nil
+}
+
+// provenSize is the size of an object. Where a pack says that it is beyond bound,
+// the object is read: a size is covered by no hash, and a damaged one is not the
+// commit's fault.
+func provenSize(objs objects, id plumbing.Hash, bound int64) (int64, error) {
+	size, err := objs.size(id)
+	if err != nil || size <= bound {
+		return size, err
+	}
+	_, raw, err := objs.read(id)
+	return int64(len(raw)), err
 }
 
 func readTree(objs objects, id plumbing.Hash, dir string) ([]entry, error) {

@@ -151,7 +151,7 @@ func (t *treeFS) content(name string, e entry) ([]byte, error) {
 	case !e.mode.IsRegular():
 		return fail(errors.New("is a submodule, which is not in this repository"))
 	}
-	size, err := t.objs.size(e.id)
+	size, err := provenSize(t.objs, e.id, t.bound)
 	if err != nil {
 		return fail(err)
 	}
