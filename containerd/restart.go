@@ -11,15 +11,14 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/containerd/v2/core/containers"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// Restart runs an exited container again, in the same root filesystem, and
-// records restarts. One that runs is left alone; one whose processes are frozen
+// Restart runs an exited container again, in the same root filesystem where a power
+// cut has left it, and records restarts. One that runs is left alone; one whose processes are frozen
 // goes on, uncounted; one that is not what was made is refused. It runs although
 // the disk is too full to record it: see note.
 func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
@@ -65,12 +64,9 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 	if err := r.refresh(ctx, container, rec); err != nil {
 		return err
 	}
-	mounts, err := r.snapshots().Mounts(ctx, id)
-	if errdefs.IsNotFound(err) { // lost; what the module wrote there is gone, but it can run
-		mounts, err = r.snapshots().Prepare(ctx, id, rec.chain)
-	}
+	mounts, err := r.rootMounts(ctx, id, rec.chain)
 	if err != nil {
-		return fmt.Errorf("mount its root filesystem: %w", err)
+		return err
 	}
 	return r.launch(ctx, id, rec, mounts)
 }

@@ -93,12 +93,7 @@ func (r *Runtime) make(ctx context.Context, id string, module schema.Module, com
 		}
 	}()
 	failpoint.Reach("containerd.recorded")
-	mounts, err := r.snapshots().Prepare(ctx, id, files.chain)
-	if errdefs.IsAlreadyExists(err) { // of a container that is half removed
-		if err = r.snapshots().Remove(ctx, id); err == nil {
-			mounts, err = r.snapshots().Prepare(ctx, id, files.chain)
-		}
-	}
+	mounts, err := r.prepare(ctx, id, files.chain)
 	if err != nil {
 		return fmt.Errorf("make its root filesystem: %w", err)
 	}
