@@ -15,9 +15,9 @@ import (
 const watchPause = time.Second
 
 // Watch calls kick whenever something happens to a container or a process of
-// our namespace that is not this Runtime's own doing, and whenever it begins to
-// listen: what happened before was not heard. It listens again for ever and
-// returns when ctx ends. kick must not block; it says that something changed,
+// our namespace that is not this Runtime's own doing, whenever it begins to
+// listen, for what happened before was not heard, and when the daemon goes away.
+// It listens again for ever and returns when ctx ends. kick must not block; it says that something changed,
 // and Observe says what.
 //
 // Who calls Start, Restart, Stop or Remove is to look when it returns; what
@@ -55,6 +55,7 @@ func (r *Runtime) listen(ctx context.Context, kick func()) {
 				kick()
 			}
 		case <-errs:
+			kick() // a daemon that is gone shows in what Observe returns
 			return
 		}
 	}
