@@ -129,7 +129,7 @@ func (r *Reconciler) handOver(ctx context.Context, desired schema.Desired) {
 			r.next = &desired
 		}
 	})
-	r.look.now()
+	r.lookNow()
 }
 
 // advance shows the step that deployment is at, none when phase is empty, and

@@ -106,6 +106,7 @@ type Reconciler struct {
 	Permits func(schema.Desired) error
 
 	look    kick        // supervision: observe again
+	urgent  kick        // supervision: and do not wait because it has looked so often
 	moved   kick        // fetching: look now
 	aimed   kick        // deployment: see what to stage
 	restock kick        // keeping: an image is missing, or no longer needed
@@ -178,7 +179,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 
 // Kick asks for a pass of supervision now: a container changed. Kicks collapse;
 // any goroutine may call it at any time.
-func (r *Reconciler) Kick() { r.look.now() }
+func (r *Reconciler) Kick() { r.lookNow() }
 
 // Moved asks deployment to fetch now, and to try again at once what it waits to
 // try again: the fleet repository moved, or the link is back. Kicks collapse;

@@ -15,15 +15,22 @@ import (
 const observeAgain = time.Second
 
 // supervision passes whenever it is kicked, when something becomes due, and at
-// every tick in any case.
+// every tick in any case. What happens outside is looked at at once; the end of
+// an action may wait a little, where many end one after the other.
 func (r *Reconciler) supervision(ctx context.Context) {
 	var t tempo
 	for ctx.Err() == nil {
 		began := time.Now()
 		due := r.pass(ctx)
-		pause(ctx, t.rest(began, time.Now()), nil)
+		pause(ctx, t.rest(began, time.Now()), &r.urgent)
 		pause(ctx, time.Until(due), &r.look)
 	}
+}
+
+// lookNow asks for a pass that does not wait.
+func (r *Reconciler) lookNow() {
+	r.urgent.now()
+	r.look.now()
 }
 
 // pass is supervision's part of the package comment, a statement for each line.

@@ -14,8 +14,8 @@ const (
 )
 
 // tempo spaces passes out. A kick after a rest is heeded at once; where fifty
-// modules are replaced, or crash in turns, what happens between two passes makes
-// one pass. The zero value is at rest.
+// modules are replaced, what ends between two passes makes one pass. The zero
+// value is at rest.
 type tempo struct {
 	spent time.Duration // of the credit
 	ended time.Time     // the pass before
