@@ -15,7 +15,8 @@ import (
 //   - A container that desired does not ask for is removed: foreign, undeclared,
 //     declared stopped, made from another definition, changed behind our back, or
 //     one too many. Where the module's update strategy is start-then-stop, the one
-//     that ran longest, longer than its successor, waits until that is healthy.
+//     that ran longest, longer than its successor, waits until that is healthy, or
+//     has run for the gate where it has no probes.
 //   - A module without a container is started.
 //   - One whose container has no process, as after a boot, is restarted.
 //   - One that exited is restarted as its policy says, when its back-off has
@@ -148,11 +149,8 @@ func (d *diff) waitsFor(name string, healthy bool) (reason string, until time.Ti
 		return "waits for " + name + ", which is not declared", until
 	case k.running() && !healthy:
 		return "", until
-	case k.running() && !k.healthy():
-		return "waits for " + name + " to be healthy", until
 	case k.running():
-		// Without probes, running for a gate is all that can be asked for.
-		if soundAt := c.StartedAt.Add(time.Duration(d.desired.Gate)); k.Health.IsZero() && d.now.Before(soundAt) {
+		if sound, soundAt := d.sound(k); !sound {
 			return "waits for " + name + " to be healthy", soundAt
 		}
 		return "", until
@@ -167,4 +165,17 @@ func (d *diff) waitsFor(name string, healthy bool) (reason string, until time.Ti
 	default:
 		return "waits for " + name, until
 	}
+}
+
+// sound reports whether others may rely on k: it runs, healthy by all of its
+// probes. Without probes, running for a gate is all that can be asked for; at is
+// when that will be, where time alone is missing.
+func (d *diff) sound(k claimed) (sound bool, at time.Time) {
+	if !k.healthy() || !k.Health.IsZero() {
+		return k.healthy(), at
+	}
+	if at = k.container.StartedAt.Add(time.Duration(d.desired.Gate)); d.now.Before(at) {
+		return false, at
+	}
+	return true, time.Time{}
 }

@@ -28,7 +28,8 @@ func (d *diff) remove(observed schema.Observed, catalogs []*catalog) {
 		}
 		if elders[c.Module].ID == c.ID {
 			a.beside = true
-			later = append(later, a.wait("is replaced once the new one is healthy", a.Until))
+			_, soundAt := d.sound(k)
+			later = append(later, a.wait("is replaced once the new one is healthy", soundAt))
 			continue
 		}
 		a.beside = k.running()
@@ -76,7 +77,7 @@ func (d *diff) elders(observed schema.Observed) map[string]schema.Container {
 		if !wanted || c.Hash == k.hash || k.Update.Strategy != schema.UpdateStartThenStop || c.State != schema.StateRunning {
 			continue
 		}
-		if k.healthy() || k.done() || k.running() && k.container.StartedAt.Before(c.StartedAt) {
+		if sound, _ := d.sound(k); sound || k.done() || k.running() && k.container.StartedAt.Before(c.StartedAt) {
 			continue
 		}
 		if elder, ok := elders[c.Module]; !ok || c.StartedAt.Before(elder.StartedAt) {

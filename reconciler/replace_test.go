@@ -22,8 +22,9 @@ func TestStartThenStopLeavesNoGap(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.settle(module("sensor", startThenStop, env("1")))
 		w.push(module("sensor", startThenStop, env("2")))
-		w.didInOrder("start sensor", "remove sensor")
+		w.didInOrder("start sensor")
 		after(gate + time.Second)
+		w.didInOrder("remove sensor")
 		w.phase(schema.PhaseHealthy)
 		if d := w.downtime("sensor"); d != 0 {
 			t.Errorf("down for %v", d)
@@ -47,6 +48,31 @@ func TestStartThenStopWaitsUntilTheNewOneIsHealthy(t *testing.T) {
 		w.didInOrder("remove sensor")
 		after(gate)
 		w.phase(schema.PhaseHealthy)
+	})
+}
+
+// A new one that crashes at once proved nothing by running: the old one goes on
+// all the while.
+func TestStartThenStopWithoutProbesKeepsTheOldOneForTheGate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor", startThenStop, env("1")))
+		old := w.machine.container("sensor")
+		w.machine.set(func() { w.machine.lives["sensor"] = life{gate - time.Second, 1} })
+		bad := w.push(module("sensor", startThenStop, env("2")))
+		after(gate - 2*time.Second)
+		w.runs("sensor", "sensor")
+		after(5 * time.Second)
+		w.didInOrder("start sensor", "exit sensor", "remove sensor")
+		w.phase(schema.PhaseRolledBack)
+		if r := w.Report().Refused; r == nil || r.Revision.Commit != bad {
+			t.Errorf("refused %+v", r)
+		}
+		if c := w.machine.container("sensor"); c != old {
+			t.Errorf("was %+v, is %+v", old, c)
+		}
+		if d := w.downtime("sensor"); d != 0 {
+			t.Errorf("down for %v", d)
+		}
 	})
 }
 

@@ -50,7 +50,8 @@ type Restart struct {
 }
 
 // Update says how a new definition of a module replaces the container that runs.
-// UpdateStartThenStop has two of it for a moment, so it is refused on the host's
+// UpdateStartThenStop has two of it until the new one is healthy by all of its
+// probes, or, with none, has run for the gate, so it is refused on the host's
 // network, with a mount that both would write to, and with a probe by NATS, which
 // either could answer.
 type Update struct {
