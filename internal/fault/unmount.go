@@ -67,7 +67,7 @@ func (d *Disk) users() []string {
 			uses = uses || err == nil && strings.HasPrefix(target, d.Dir)
 		}
 		table, _ := os.ReadFile(p + "/mountinfo")
-		if uses || filepath.Base(p) != fmt.Sprint(os.Getpid()) && strings.Contains(string(table), d.device+" ") {
+		if uses || filepath.Base(p) != fmt.Sprint(os.Getpid()) && (strings.Contains(string(table), d.device+" ") || strings.Contains(string(table), d.Dir+"/")) {
 			name, _ := os.ReadFile(p + "/comm")
 			found = append(found, filepath.Base(p)+" "+strings.TrimSpace(string(name)))
 		}

@@ -6,7 +6,8 @@
 //	machine BOOT_ID_FILE HOSTS_FILE KEEP_DEVICE
 //
 // The files are mounted as the kernel's boot id and as /etc/hosts. Mounts of loop devices other
-// than KEEP_DEVICE belong to other tests and are let go of.
+// than KEEP_DEVICE, and overlays, belong to other tests and are let go of: they would keep the
+// disks of those tests in use.
 package main
 
 import (
@@ -106,7 +107,7 @@ func prepare(bootID, hosts, keep string) error {
 	}
 	for line := range strings.Lines(string(table)) {
 		f := strings.Fields(line)
-		if strings.HasPrefix(f[0], "/dev/loop") && f[0] != keep {
+		if strings.HasPrefix(f[0], "/dev/loop") && f[0] != keep || f[2] == "overlay" && f[1] != "/" {
 			syscall.Unmount(f[1], syscall.MNT_DETACH)
 		}
 	}
