@@ -1,16 +1,21 @@
 package containerd_test
 
 import (
+	"flag"
+	"os"
 	"testing"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
 )
 
-// scenarios run on every supported version of containerd.
-var scenarios = []struct {
+// scenario is a test on a stage of its own.
+type scenario struct {
 	name string
 	play func(*stage)
-}{
+}
+
+// scenarios run on every supported version of containerd, many at a time.
+var scenarios = []scenario{
 	{"a module is pulled, started and observed", startAndObserve},
 	{"an agent that is started again adopts what runs", adoption},
 	{"restart keeps the container and counts", restart},
@@ -54,22 +59,53 @@ var scenarios = []struct {
 	{"debris of a daemon that was killed is swept away", debris},
 	{"what is half made or half removed goes", leftovers},
 	{"a Start that is cut off", halfMade},
+}
+
+// alone are those that end the daemon, or count what others would change.
+var alone = []scenario{
 	{"nothing is left after many rounds", leaks},
-	// These end the daemon.
 	{"no duplicate container when the daemon is killed midway", killedMidway},
 	{"a full disk stops no module from running again", fullDisk},
 	{"a daemon that is started again", daemonRestart},
 	{"a reboot", reboot},
 }
 
+// TestMain runs more tests at a time than there are processors: they mostly wait
+// for daemons, shims and modules.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
 func TestContainerd(t *testing.T) {
+	t.Parallel()
 	for _, version := range harness.ContainerdVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, version)
-			for _, s := range scenarios {
-				t.Run(s.name, func(t *testing.T) { s.play(w.stage(t)) })
-			}
+			newWorld(t, version).play(t, scenarios, alone)
 		})
+	}
+}
+
+// play plays scenarios on one daemon: the first side by side, each in a namespace
+// of its own, and then the others one by one.
+func (w *world) play(t *testing.T, together, alone []scenario) {
+	t.Run("together", func(t *testing.T) {
+		for _, s := range together {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				s.play(w.stage(t))
+			})
+		}
+	})
+	for _, s := range alone {
+		t.Run(s.name, func(t *testing.T) { s.play(w.stage(t)) })
 	}
 }

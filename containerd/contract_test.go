@@ -12,6 +12,7 @@ import (
 
 // What the reconciler is tested with keeps the same contract: see its fake.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	for _, version := range harness.ContainerdVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

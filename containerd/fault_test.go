@@ -315,7 +315,7 @@ func leaks(s *stage) {
 	s.run(m)
 	s.remove("sensor")
 	before := count()
-	for range 20 {
+	for range 10 {
 		c := s.run(m)
 		if err := s.Remove(s.ctx, c.ID); err != nil {
 			s.t.Fatal(err)
@@ -323,7 +323,7 @@ func leaks(s *stage) {
 	}
 	harness.Eventually(s.t, func() error {
 		if diff := cmp.Diff(before, count()); diff != "" {
-			return fmt.Errorf("left after 20 rounds: %s", diff)
+			return fmt.Errorf("left after 10 rounds: %s", diff)
 		}
 		return nil
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -129,12 +130,16 @@ func powerCut(s *stage) {
 		s.t.Fatal(err)
 	}
 	chain := record.Labels["tidemark.io/chain"]
-	mounts, err := raw.SnapshotService("overlayfs").View(s.ctx, "look", chain)
+	looking, done, err := raw.WithLease(s.ctx) // or what is looked at is collected
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	mounts, err := raw.SnapshotService("overlayfs").View(looking, "look", chain)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	program := filepath.Join(mounts[0].Source, "main")
-	if err := raw.SnapshotService("overlayfs").Remove(s.ctx, "look"); err != nil {
+	if err := errors.Join(raw.SnapshotService("overlayfs").Remove(s.ctx, "look"), done(s.ctx)); err != nil {
 		s.t.Fatal(err)
 	}
 	// As the power cut leaves it: no marker, a lease of the former boot, and the

@@ -19,23 +19,18 @@ import (
 
 // What modules print, with real shims.
 func TestModuleOutput(t *testing.T) {
+	t.Parallel()
 	for _, version := range harness.ContainerdVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, version)
-			for _, s := range []struct {
-				name string
-				play func(*stage)
-			}{
+			newWorld(t, version).play(t, []scenario{
 				{"a module that prints fast is bounded and never blocks", floodIsBounded},
 				{"a module prints on while no agent runs", noAgent},
 				{"a module that closed its standard output is heard", halfSilent},
 				{"a module prints on while the disk is full", printsOnAFullDisk},
 				{"a module whose shim stopped writing is heard again", rescuedLog},
 				{"a module starts when its log takes nothing", startsWithoutLog},
-			} {
-				t.Run(s.name, func(t *testing.T) { s.play(w.stage(t)) })
-			}
+			}, nil)
 		})
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// The first restart failed in 6 of 35 such power cuts: the next was 10 s later.
 // A power cut soon after a module has started loses the directories that it writes
 // to, while containerd's record of them is on the disk: the module could not run
 // again before it was removed.
@@ -53,6 +52,7 @@ func TestAModuleRunsAgainAtOnceAfterAPowerCut(t *testing.T) {
 // What a daemon left that was cut off between naming a snapshot's directory and
 // recording it is in the way of the next one.
 func TestADirectoryThatIsInTheWayDelaysNoModule(t *testing.T) {
+	t.Parallel()
 	s := newWorld(t, harness.ContainerdVersions[0]).stage(t)
 	s.pull(s.image)
 	for i := range 20 { // the next number is among them

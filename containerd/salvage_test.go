@@ -93,6 +93,7 @@ func TestContainerd4838DamagedDatabaseIsSetAside(t *testing.T) {
 
 // What runs is not ended by mending.
 func TestDamagedDatabaseWaitsForModules(t *testing.T) {
+	t.Parallel()
 	for _, version := range harness.ContainerdVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()

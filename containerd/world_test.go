@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,19 +40,29 @@ func newWorld(t testing.TB, version string) *world {
 	return w
 }
 
+// built is the program, which is the same for all.
+var built struct {
+	once    sync.Once
+	program []byte
+	err     error
+}
+
 func buildProbe(t testing.TB) []byte {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "main")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/probe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the probe: %v\n%s", err, out)
+	built.once.Do(func() {
+		file := filepath.Join(t.TempDir(), "main")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", file, "./testdata/probe")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("build the probe: %w: %s", err, out)
+			return
+		}
+		built.program, built.err = os.ReadFile(file)
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
 	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return built.program
 }
 
 // push makes an image with the probe at /main and other files.
@@ -61,6 +72,8 @@ func (w *world) push(t testing.TB, repo string, files map[string]string, config 
 	for name, content := range files {
 		all[name] = []byte(content)
 	}
+	pushing.Lock()
+	defer pushing.Unlock()
 	return harness.PushFiles(t, w.registry, repo, all, config)
 }
 
