@@ -1,8 +1,10 @@
 package signing
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"sync/atomic"
 )
@@ -22,13 +24,32 @@ type bounds struct {
 	plain    bool   // it speaks plain HTTP
 	requests atomic.Int64
 	traffic  atomic.Int64
+	failure  atomic.Pointer[error] // of the latest connection that failed
+}
+
+// errScheme says that the client library tried the scheme that is not
+// configured.
+var errScheme = errors.New("is not what the device's configuration says")
+
+// told is err as a person needs it. The library tries http and https and tells
+// of both; where the one that is configured did not connect, that is all there
+// is to say.
+func (b *bounds) told(err error) error {
+	failure := b.failure.Load()
+	if failure == nil || !errors.Is(err, errScheme) {
+		return err
+	}
+	if op, ok := errors.AsType[*net.OpError](*failure); ok && op.Op == "dial" {
+		return *failure
+	}
+	return fmt.Errorf("%w (plainHttp: %t)", *failure, b.plain) // which may be the cause
 }
 
 // RoundTrip implements http.RoundTripper.
 func (b *bounds) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case req.URL.Host == b.host && b.plain != (req.URL.Scheme == "http"):
-		return nil, fmt.Errorf("%s to %s is not what the device's configuration says (plainHttp: %t)", req.URL.Scheme, b.host, b.plain)
+		return nil, fmt.Errorf("%s to %s %w (plainHttp: %t)", req.URL.Scheme, b.host, errScheme, b.plain)
 	case req.URL.Scheme != "https" && !b.plain:
 		return nil, fmt.Errorf("redirect to plain HTTP at %s", req.URL.Host)
 	case b.requests.Add(1) > maxRequests:
@@ -36,6 +57,7 @@ func (b *bounds) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := b.next.RoundTrip(req)
 	if err != nil {
+		b.failure.Store(&err)
 		return nil, err
 	}
 	resp.Body = &boundedBody{ReadCloser: resp.Body, left: maxResponse, traffic: &b.traffic}

@@ -34,6 +34,7 @@ const (
 // conversation asks one registry for the signatures of one image.
 type conversation struct {
 	puller *remote.Puller
+	bounds *bounds // that puller keeps to
 	image  schema.Image
 	ref    name.Digest
 }
@@ -189,6 +190,12 @@ func (c *conversation) blob(ctx context.Context, desc v1.Descriptor) ([]byte, er
 		err = errOverBudget
 	}
 	return data, err
+}
+
+// absent reports whether the registry says that it does not have the image.
+func (c *conversation) absent(ctx context.Context) bool {
+	_, err := c.puller.Head(ctx, c.ref)
+	return isNotFound(err)
 }
 
 // isNotFound reports whether the registry says that there is no such thing.

@@ -160,7 +160,7 @@ func TestRegistryThatAlternates(t *testing.T) {
 // A registry that strips signatures makes an image unsigned, not accepted; what
 // was accepted before stays so.
 func TestRegistryThatStripsSignatures(t *testing.T) {
-	strip := when(func(r *http.Request) bool { return isManifest(r) || strings.Contains(r.URL.Path, "/referrers/") }, http.NotFound)
+	strip := when(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/manifests/sha256-") || strings.Contains(r.URL.Path, "/referrers/") }, http.NotFound)
 	v, img, arm := hostile(t, strip)
 	arm()
 	refused(t, verify(t, v, img), "no signature")
@@ -253,7 +253,7 @@ func TestHowRegistriesAreReached(t *testing.T) {
 		}
 		return err
 	}
-	refused(t, ask(schema.Registry{CAFile: ca, PasswordFile: file("login", "device:"+password+"\n")}), "no signature")
+	refused(t, ask(schema.Registry{CAFile: ca, PasswordFile: file("login", "device:"+password+"\n")}), "does not have this image")
 	unreachable(t, ask(schema.Registry{CAFile: ca, PasswordFile: file("wrong", "device:"+password+"3")}), "401")
 	unreachable(t, ask(schema.Registry{CAFile: ca}), "401")
 	unreachable(t, ask(schema.Registry{}), "plainHttp: true")
@@ -263,7 +263,7 @@ func TestHowRegistriesAreReached(t *testing.T) {
 	plain := httptest.NewServer(honest)
 	t.Cleanup(plain.Close)
 	host = strings.TrimPrefix(plain.URL, "http://")
-	refused(t, ask(schema.Registry{}), "no signature")
+	refused(t, ask(schema.Registry{}), "does not have this image")
 	unreachable(t, ask(schema.Registry{CAFile: ca}), "plainHttp: false")
 }
 

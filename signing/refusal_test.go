@@ -159,13 +159,29 @@ func manifest(t *testing.T, i schema.Image) []byte {
 	return got.Manifest
 }
 
-func TestRegistryWithoutTheImage(t *testing.T) {
+// "No signature: sign it" would send a person the wrong way.
+func TestAnImageThatDoesNotExistIsNotCalledUnsigned(t *testing.T) {
 	for kind, start := range registries {
 		t.Run(kind, func(t *testing.T) {
 			key, host := signingtest.NewKey(t), start(t)
 			img := schema.Image(host + "/nothing/here" + "@" + image(1).Digest())
-			refused(t, verify(t, signingtest.Verifier(t, key, "**"), img), "has no signature")
+			refused(t, verify(t, signingtest.Verifier(t, key, "**"), img), "by rule test-0: the registry does not have this image: push it, or correct the digest")
+			there := push(t, host)
+			refused(t, verify(t, signingtest.Verifier(t, key, "**"), there), "the registry has no signature for it: sign it")
+			gone := schema.Image(there.Repository() + "@" + image(1).Digest())
+			refused(t, verify(t, signingtest.Verifier(t, key, "**"), gone), "does not have this image")
 		})
+	}
+}
+
+// It names the connection that failed, once, and none that was never tried.
+func TestADeadPlainRegistryIsToldInOneClause(t *testing.T) {
+	host := harness.FreeAddress(t)
+	img := schema.Image(host + "/app@" + image(1).Digest())
+	err := verify(t, signingtest.Verifier(t, signingtest.NewKey(t), "**"), img)
+	want := fmt.Sprintf("verify %s: ask registry %s for signatures: dial tcp %s: connect: connection refused", img, host, host)
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 }
 

@@ -113,6 +113,7 @@ func (r *registry) open(image schema.Image) (*conversation, error) {
 	path := strings.TrimPrefix(image.Repository(), image.Registry()+"/")
 	return &conversation{
 		puller: puller,
+		bounds: bounds,
 		image:  image,
 		ref:    reg.Repo(path).Digest(image.Digest()),
 	}, nil

@@ -19,9 +19,11 @@ type search struct {
 	found   evidence.Material
 	signer  string   // the key that holds; empty until one does
 	reasons []string // why the others do not
+	absent  bool     // the registry has neither a signature nor the image
 }
 
-// run asks the registry for bundles, then for classic signatures. What the
+// run asks the registry for bundles, then for classic signatures, and when there
+// are none for the image itself: a mistyped digest has no signature either. What the
 // registry cannot tell about one format does not keep it from the other; its
 // error counts only if nothing is found.
 func (s *search) run(ctx context.Context, r *registry) error {
@@ -29,13 +31,17 @@ func (s *search) run(ctx context.Context, r *registry) error {
 	if err != nil {
 		return err
 	}
-	bundles := c.bundles(ctx, s.try)
+	before := len(s.reasons)
+	bundles := c.bounds.told(c.bundles(ctx, s.try))
 	if s.signer != "" || ctx.Err() != nil {
 		return bundles
 	}
-	classic := c.classic(ctx, s.try)
-	if bundles != nil && classic != nil {
+	classic := c.bounds.told(c.classic(ctx, s.try))
+	if bundles != nil && classic != nil && bundles.Error() != classic.Error() {
 		return fmt.Errorf("%w; %w", bundles, classic)
+	}
+	if bundles == nil && classic == nil && len(s.reasons) == before {
+		s.absent = c.absent(ctx)
 	}
 	return cmp.Or(bundles, classic)
 }
@@ -70,8 +76,14 @@ const maxReasons = 4
 
 // summary says why nothing holds, and what to do.
 func (s *search) summary() string {
-	const todo = "sign it with one of the rule's keys (cosign sign --key …)"
-	if len(s.reasons) == 0 {
+	todo := "sign it with one of the rule's keys (cosign sign --key …)"
+	if s.absent {
+		todo = "the registry does not have this image: push it, or correct the digest"
+	}
+	switch {
+	case len(s.reasons) == 0 && s.absent:
+		return todo
+	case len(s.reasons) == 0:
 		return "the registry has no signature for it: " + todo
 	}
 	list := s.reasons
