@@ -33,7 +33,9 @@
 // and leave a module running that nobody knows of (see bury), or something that
 // containerd itself never gets rid of (see debris.go). Nor that there is room on
 // the disk: what a module needs to run again after a crash is there already, and
-// what should be written down is remembered instead (see note). A container
+// what should be written down is remembered instead (see note). Nor that what a
+// container wrote to its root filesystem survives a power cut: containerd syncs
+// the record of that snapshot and never its directories (see isLost). A container
 // whose record was changed by somebody else is reported, and not run again (see
 // drift.go).
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/tidemark-edge/tidemark/containerd/database"
 	"golang.org/x/sys/unix"
 )
 
@@ -127,8 +128,8 @@ func examine(root string) (*locks, error) {
 			held.inUse = held.inUse || filepath.Base(filepath.Dir(path)) == metadataDir
 			continue
 		}
-		var broken *damagedError
-		if err := checkDatabase(path); damage == nil && errors.As(err, &broken) {
+		var broken *database.DamagedError
+		if err := database.Check(path); damage == nil && errors.As(err, &broken) {
 			damage = err
 		}
 	}

@@ -1,4 +1,11 @@
-package containerd
+// Package database reads the databases that containerd keeps what it knows in, and
+// says whether they are damaged.
+//
+// They are bbolt files. A damaged one makes containerd panic, or come up without
+// its services (containerd#4838, #9929), and bbolt's own check panics with it; so
+// this reads the pages itself, and trusts nothing in them. Layout: go.etcd.io/bbolt,
+// internal/common/{page,meta}.go.
+package database
 
 import (
 	"bytes"
@@ -10,10 +17,6 @@ import (
 	"os"
 )
 
-// containerd keeps what it knows in bbolt databases. A damaged one makes it
-// panic, or come up without its services (containerd#4838, #9929), and bbolt's
-// own check panics with it; so this reads the pages itself, and trusts nothing
-// in them. Layout: go.etcd.io/bbolt, internal/common/{page,meta}.go.
 const (
 	pageHeader   = 16 // id, flags, count, overflow
 	pageElement  = 16 // of a branch: offset, key size, page; of a leaf: flags, offset, key size, value size
@@ -49,9 +52,10 @@ type meta struct {
 	isWhole          bool
 }
 
-// checkDatabase reads a whole database and says what is wrong with it. An empty
-// file is a new one. Nobody may write to it meanwhile.
-func checkDatabase(path string) error {
+// Check reads a whole database and says what is wrong with it: a
+// *DamagedError. Any other error is of reading it. An empty file is a new
+// database. Nobody may write to it meanwhile.
+func Check(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -62,21 +66,24 @@ func checkDatabase(path string) error {
 		return err
 	}
 	if err := checkPages(f, info.Size()); err != nil {
-		return &damagedError{path, err}
+		return &DamagedError{path, err}
 	}
 	return nil
 }
 
-// damagedError says that a database cannot be used, and why.
-type damagedError struct {
-	path   string
-	reason error
+// DamagedError says that a database cannot be used, and why.
+type DamagedError struct {
+	Path   string // of the file
+	Reason error
 }
 
-func (e *damagedError) Error() string {
-	return fmt.Sprintf("database %s is damaged: %v", e.path, e.reason)
+// Error names the file and what is wrong with it.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("database %s is damaged: %v", e.Path, e.Reason)
 }
-func (e *damagedError) Unwrap() error { return e.reason }
+
+// Unwrap returns the reason.
+func (e *DamagedError) Unwrap() error { return e.Reason }
 
 func checkPages(file io.ReaderAt, size int64) error {
 	if size == 0 {
