@@ -41,6 +41,7 @@ func (s state) takeOver(desired schema.Desired, boot string) state {
 		s.Refused = &s.Return.Left
 	}
 	s.Target, s.Trial, s.Starts, s.Return = desired, true, starts{Boot: boot}, nil
+	s.Staging = staging{}
 	return s
 }
 

@@ -13,11 +13,14 @@ import (
 // deploy stages the candidate, as often as it takes, until it is staged, refused
 // for good or dropped.
 func (r *Reconciler) deploy(ctx context.Context, c candidate) {
+	r.beginStaging(ctx, c)
+	defer r.endStaging(c.revision.Commit)
 	for tries := 0; ctx.Err() == nil; tries++ {
 		err := r.stage(ctx, c.aim)
 		if ctx.Err() != nil {
 			return
 		}
+		r.endStaging(c.revision.Commit)
 		wait := Backoff(schema.Restart{}, tries)
 		refused, isRefused := errors.AsType[*schema.RefusedError](err)
 		unread, isUnread := errors.AsType[*unreadError](err)
@@ -36,7 +39,11 @@ func (r *Reconciler) deploy(ctx context.Context, c candidate) {
 			r.note(troubleStaging, unread)
 			wait = min(wait, jitter(r.Poll)) // the repository may be what it waits for
 		default:
-			r.note(troubleStaging, fmt.Errorf("stage revision %s: %w", c.revision.Short(), err))
+			err = r.owned(ctx, fmt.Errorf("stage revision %s: %w", c.revision.Short(), err))
+			if ctx.Err() != nil {
+				return
+			}
+			r.note(troubleStaging, err)
 		}
 		// A signature may come after the commit, as pipelines do both; room may be
 		// made; a network may come back.

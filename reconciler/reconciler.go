@@ -41,6 +41,10 @@
 //  5. Pull every image.
 //  6. Hand it to supervision, which replaces nothing before all this is done.
 //
+// An agent counts, on the disk, that it begins with a candidate. One that ended
+// five agents in one boot waits for a minute after the start: a newer commit, which
+// mends it, is fetched meanwhile.
+//
 // A candidate that is refused for what it says stays refused until another
 // commit comes, a person has it tried again, or the agent starts again.
 // Everything else, a missing signature or a full disk too, is tried again with a
@@ -129,6 +133,7 @@ type Reconciler struct {
 	previous schema.Desired      // the target before, to explain what is replaced
 	newest   commit              // acceptable; the zero commit until there was one
 	attempt  int                 // how often a person had something tried again
+	counted  string              // the commit that this agent was last counted to stage
 	setback  string              // the newest commit, when it was refused since it came
 	next     *schema.Desired     // staged, for supervision to take over
 	staging  []schema.Image      // of the candidate
@@ -146,6 +151,8 @@ type Reconciler struct {
 	settled  bool                // the target's containers are made and nothing else is there
 	pruned   bool                // since the target became last-good
 	leave    func()              // ends the work on images of an older target
+
+	began time.Time // when the agent started; not changed after
 
 	catalogs catalogs // of supervision alone
 	tails    tails
@@ -226,7 +233,7 @@ func (r *Reconciler) load() {
 	}
 	r.deciding.Lock()
 	r.mu.Lock()
-	r.state, r.refused = state, state.Refused
+	r.state, r.refused, r.began = state, state.Refused, time.Now()
 	r.events, r.revisions = events, revisions
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
 	r.turns = make(turns, parallel)

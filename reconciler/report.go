@@ -98,6 +98,8 @@ func (r *Reconciler) status(modules map[string]schema.ModuleReport) schema.Statu
 			code := schema.CodeOffline
 			if _, refused := errors.AsType[*signing.RefusedError](err); refused {
 				code = schema.CodeBadConfig
+			} else if isOwn(err) {
+				code = schema.CodeFailed
 			}
 			return schema.Status{Code: code, Description: err.Error()}
 		}

@@ -22,6 +22,7 @@ type state struct {
 	Target   schema.Desired   `json:"target"`            // what shall run; no revision: nothing was ever accepted
 	Trial    bool             `json:"trial"`             // Target has not passed its gate yet
 	Starts   starts           `json:"starts,omitzero"`   // how often that trial began again
+	Staging  staging          `json:"staging,omitzero"`  // the candidate that is being staged
 	LastGood schema.Desired   `json:"lastGood"`          // newest definition that passed its gate; no revision: none did
 	Refused  *schema.Refusal  `json:"refused,omitempty"` // the revision that the device returned from, until a newer one is taken over
 	Bad      []schema.Refusal `json:"bad,omitempty"`     // revisions that failed their trial, or that a person left, and are not tried again, oldest first
