@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/containerd"
 	printed "github.com/tidemark-edge/tidemark/containerd/output"
+	"github.com/tidemark-edge/tidemark/twin/leaf"
 )
 
 func newLogs() *cobra.Command {
@@ -39,6 +39,7 @@ file gets the bytes as they are, and so does a terminal with --raw.`,
 		Example: "  tidemark logs\n  tidemark logs sensor --since 10m\n  tidemark logs sensor -n 20 -f",
 		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			v.find()
 			if len(args) == 0 {
 				return v.list(cmd.OutOrStdout())
 			}
@@ -50,17 +51,33 @@ file gets the bytes as they are, and so does a terminal with --raw.`,
 	flags.StringVar(&v.since, "since", "", "show what was printed since: 10m, or a time such as 2026-08-01T15:04:05Z or 2026-08-01")
 	flags.IntVarP(&v.tail, "tail", "n", -1, "show the last so many lines of it (default all)")
 	flags.BoolVar(&v.raw, "raw", false, "pass control characters on to a terminal")
-	flags.StringVar(&v.stateDir, "state-dir", cmp.Or(os.Getenv(envName("stateDir")), "/var/lib/tidemark"), "the agent's state directory")
+	flags.StringVar(&v.stateDir, "state-dir", os.Getenv(envName("stateDir")), "the agent's state directory (default what the agent of --run-dir uses, else "+defaultStateDir+")")
+	runDirFlag(flags, &v.runDir)
 	return cmd
 }
 
+// defaultStateDir is that of an agent whose configuration says none.
+const defaultStateDir = "/var/lib/tidemark"
+
 // logView is what to show of a log, and how.
 type logView struct {
-	stateDir string
+	stateDir string // empty until found
+	runDir   string
 	follow   bool
 	since    string // a duration or a time; empty is all
 	tail     int    // lines; negative is all
 	raw      bool
+}
+
+// find says where the agent keeps its state, unless the person did.
+func (v *logView) find() {
+	if v.stateDir != "" {
+		return
+	}
+	v.stateDir = defaultStateDir
+	if dir, err := leaf.StateDir(v.runDir); err == nil {
+		v.stateDir = dir
+	}
 }
 
 func (v logView) dir() string { return containerd.LogDir(v.stateDir) }

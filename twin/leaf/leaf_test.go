@@ -386,6 +386,9 @@ func TestPersonOnTheDevice(t *testing.T) {
 	if device != "d1" {
 		t.Errorf("device is %q", device)
 	}
+	if dir, err := StateDir(s.config.RunDir); err != nil || dir != s.config.StateDir {
+		t.Errorf("state directory is %q, %v", dir, err)
+	}
 	m, err := conn.Request("devices.d1.rpc.status", nil, patience)
 	if err != nil || string(m.Data) != `{"ok":true}` {
 		t.Errorf("answer %v, error %v", m, err)

@@ -93,6 +93,7 @@ type agentInfo struct {
 	URL              string `json:"url"`              // of the leaf, for clients on the device
 	Device           string `json:"device"`           // the device's name
 	OperatorSeedFile string `json:"operatorSeedFile"` // readable by the agent's own user only
+	StateDir         string `json:"stateDir"`         // the agent's state directory, absolute
 }
 
 // writeOperator makes the key of a person's commands, new at each start.
@@ -108,7 +109,11 @@ func (l *Leaf) writeOperator() error {
 	if err := l.admission.allow(key, accountLocal); err != nil {
 		return err
 	}
-	info, err := json.Marshal(agentInfo{l.ClientURL(), l.config.Device, seedFile})
+	stateDir, err := filepath.Abs(l.config.StateDir)
+	if err != nil {
+		return err
+	}
+	info, err := json.Marshal(agentInfo{l.ClientURL(), l.config.Device, seedFile, stateDir})
 	if err != nil {
 		return err
 	}
@@ -118,25 +123,12 @@ func (l *Leaf) writeOperator() error {
 // Dial connects a person's command to the agent of this device, with every
 // permission inside it. The caller closes the connection.
 func Dial(runDir string) (conn *nats.Conn, device string, err error) {
-	path := filepath.Join(runDir, agentFile)
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, "", fmt.Errorf("no %s: does the agent run, and is this its run directory?", path)
-	}
+	info, err := readInfo(runDir)
 	if err != nil {
 		return nil, "", err
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, 64<<10))
-	if err != nil {
-		return nil, "", err
-	}
-	var info agentInfo
-	if err := json.Unmarshal(data, &info); err != nil {
-		return nil, "", fmt.Errorf("read %s: %w", path, err)
 	}
 	if err := schema.CheckName(info.Device); err != nil {
-		return nil, "", fmt.Errorf("read %s: device: %w", path, err)
+		return nil, "", fmt.Errorf("read %s: device: %w", filepath.Join(runDir, agentFile), err)
 	}
 	key, err := readSeed(info.OperatorSeedFile)
 	if errors.Is(err, fs.ErrPermission) {
@@ -155,4 +147,34 @@ func Dial(runDir string) (conn *nats.Conn, device string, err error) {
 		return nil, "", fmt.Errorf("connect to the agent at %s: %w: does it run?", info.URL, err)
 	}
 	return conn, info.Device, nil
+}
+
+// StateDir is the state directory of the agent that has, or had since the boot,
+// this run directory.
+func StateDir(runDir string) (string, error) {
+	info, err := readInfo(runDir)
+	if err == nil && !filepath.IsAbs(info.StateDir) {
+		err = fmt.Errorf("read %s: no state directory in it: an agent of another version wrote it", filepath.Join(runDir, agentFile))
+	}
+	return info.StateDir, err
+}
+
+func readInfo(runDir string) (info agentInfo, err error) {
+	path := filepath.Join(runDir, agentFile)
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return info, fmt.Errorf("no %s: does the agent run, and is this its run directory?", path)
+	}
+	if err != nil {
+		return info, err
+	}
+	defer file.Close()
+	data, err := io.ReadAll(io.LimitReader(file, 64<<10))
+	if err != nil {
+		return info, err
+	}
+	if err := json.Unmarshal(data, &info); err != nil {
+		return info, fmt.Errorf("read %s: %w", path, err)
+	}
+	return info, nil
 }
