@@ -84,10 +84,6 @@ func (s *stage) outage(disk *fault.Disk, pid int) {
 		return nil
 	})
 	state := s.StateDir
-	if err := s.Close(); err != nil { // the agent is gone too, with what it had open
-		s.t.Fatal(err)
-	}
-	s.Runtime = nil
 	disk.Remount()
 	os.RemoveAll(filepath.Join(s.daemon.Dir, "state"))
 	os.RemoveAll(filepath.Join("/run/containerd/runc", s.config.Namespace))
