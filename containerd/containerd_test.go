@@ -66,6 +66,7 @@ var alone = []scenario{
 	{"nothing is left after many rounds", leaks},
 	{"no duplicate container when the daemon is killed midway", killedMidway},
 	{"a full disk stops no module from running again", fullDisk},
+	{"a daemon that goes away is noticed at once", deadDaemonKicks},
 	{"a daemon that is started again", daemonRestart},
 	{"a reboot", reboot},
 }
