@@ -160,7 +160,9 @@ func TestRegistryThatAlternates(t *testing.T) {
 // A registry that strips signatures makes an image unsigned, not accepted; what
 // was accepted before stays so.
 func TestRegistryThatStripsSignatures(t *testing.T) {
-	strip := when(func(r *http.Request) bool { return strings.Contains(r.URL.Path, "/manifests/sha256-") || strings.Contains(r.URL.Path, "/referrers/") }, http.NotFound)
+	strip := when(func(r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/manifests/sha256-") || strings.Contains(r.URL.Path, "/referrers/")
+	}, http.NotFound)
 	v, img, arm := hostile(t, strip)
 	arm()
 	refused(t, verify(t, v, img), "no signature")
