@@ -136,7 +136,7 @@ func free(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &stat); err != nil {
 		return 0, fmt.Errorf("free bytes of %s: %w", dir, err)
 	}
-	return int64(stat.Bavail) * stat.Frsize, nil
+	return int64(stat.Bavail) * int64(stat.Frsize), nil
 }
 
 func sameFilesystem(a, b string) (bool, error) {

@@ -180,7 +180,7 @@ func (f *file) bound(log *os.File, e *extent, max int64) error {
 func roomy(log *os.File, max int64) bool {
 	var stat unix.Statfs_t
 	err := unix.Fstatfs(int(log.Fd()), &stat)
-	return err == nil && int64(stat.Bavail)*stat.Bsize >= max
+	return err == nil && int64(stat.Bavail)*int64(stat.Bsize) >= max
 }
 
 // punch leaves the newest keep bytes of the log.

@@ -63,5 +63,5 @@ func (d *Disk) Available() int64 {
 	if err := syscall.Statfs(d.Dir, &s); err != nil {
 		d.t.Fatal(err)
 	}
-	return int64(s.Bavail) * s.Bsize
+	return int64(s.Bavail) * int64(s.Bsize)
 }

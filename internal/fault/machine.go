@@ -59,7 +59,7 @@ func boot(t testing.TB, dir, keep string) *Machine {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("unshare", "--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc",
-		"--time", "--boottime", strconv.FormatInt(1-up.Sec, 10), "--monotonic", strconv.FormatInt(1-mono.Sec, 10),
+		"--time", "--boottime", strconv.FormatInt(1-int64(up.Sec), 10), "--monotonic", strconv.FormatInt(1-int64(mono.Sec), 10),
 		program(t, "machine"), id, hosts, keep)
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
