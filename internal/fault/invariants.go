@@ -95,7 +95,9 @@ func (d *Device) Invariants(t testing.TB) {
 // time, such as the end of a process, is waited for.
 func (d *Device) Violations() []string {
 	d.t.Helper()
-	const patience = 10 * time.Second
+	// What could not be deleted while containerd was away is deleted after the
+	// first back-off, of 10 s.
+	const patience = 30 * time.Second
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		found := d.look()
 		if len(found) == 0 || time.Now().After(deadline) {
