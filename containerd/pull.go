@@ -53,7 +53,7 @@ func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 	}
 	defer unlock()
 	err = r.pull(ctx, image)
-	if err != nil && strings.Contains(err.Error(), syscall.ENOSPC.Error()) {
+	if err != nil && isFull(err) {
 		return fmt.Errorf("pull %s: %w: %w", image, syscall.ENOSPC, err)
 	}
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -76,7 +75,7 @@ func TestFigures(t *testing.T) {
 
 // print writes the table for people, with what it was measured on.
 func (f *table) print() {
-	fmt.Printf("\nmeasured on %s, %s\n\n", machine(), time.Now().UTC().Format(time.DateOnly))
+	fmt.Printf("\nmeasured on %s, %s, %s\n\n", harness.Machine(), runtime.Version(), time.Now().UTC().Format(time.DateOnly))
 	fmt.Printf("| %-36s | %12s | %-7s | %s\n|%s|%s|%s|%s\n", "figure", "value", "unit", "note",
 		strings.Repeat("-", 38), strings.Repeat("-", 14), strings.Repeat("-", 9), strings.Repeat("-", 40))
 	for _, x := range f.figures {
@@ -125,28 +124,6 @@ func (f *table) write(t *testing.T) {
 	if err := os.WriteFile(path, []byte(out.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// machine describes what the figures were measured on.
-func machine() string {
-	var uname syscall.Utsname
-	syscall.Uname(&uname)
-	release := []byte{}
-	for _, c := range uname.Release {
-		if c == 0 {
-			break
-		}
-		release = append(release, byte(c))
-	}
-	cpu := "unknown processor"
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if m := regexp.MustCompile(`(?m)^model name\s*: (.*)$`).FindSubmatch(info); m != nil {
-			cpu = string(m[1])
-		}
-	}
-	var sys syscall.Sysinfo_t
-	syscall.Sysinfo(&sys)
-	return fmt.Sprintf("%d cores of %s, %d GiB, Linux %s, %s", runtime.NumCPU(), cpu, sys.Totalram*uint64(sys.Unit)>>30, release, runtime.Version())
 }
 
 // percentile of values, which it sorts.

@@ -9,12 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,7 +58,7 @@ type tally struct {
 
 func newTally(seed uint64) *tally {
 	version, _ := exec.Command("git", "-C", harness.Root(), "describe", "--always", "--dirty").Output()
-	return &tally{run: run{Version: strings.TrimSpace(string(version)), Machine: machine(), Seed: seed, Began: time.Now().UTC().Truncate(time.Second)}}
+	return &tally{run: run{Version: strings.TrimSpace(string(version)), Machine: harness.Machine(), Seed: seed, Began: time.Now().UTC().Truncate(time.Second)}}
 }
 
 func (f *tally) violations() (n int) {
@@ -159,28 +156,6 @@ func print(rows []row) {
 			fmt.Printf("violation: %s, containerd %s, %s: %s\n", r.Fault, r.Containerd, r.FS, e)
 		}
 	}
-}
-
-// machine describes where it ran.
-func machine() string {
-	var uname syscall.Utsname
-	syscall.Uname(&uname)
-	var release []byte
-	for _, c := range uname.Release {
-		if c == 0 {
-			break
-		}
-		release = append(release, byte(c))
-	}
-	cpu := "unknown processor"
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		if m := regexp.MustCompile(`(?m)^model name\s*: (.*)$`).FindSubmatch(info); m != nil {
-			cpu = string(m[1])
-		}
-	}
-	var sys syscall.Sysinfo_t
-	syscall.Sysinfo(&sys)
-	return fmt.Sprintf("%d cores of %s, %d GiB, Linux %s", runtime.NumCPU(), cpu, sys.Totalram*uint64(sys.Unit)>>30, release)
 }
 
 // splitList are the parts of a flag, or all.
