@@ -47,7 +47,11 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("FAULTS=%s matches none of the faults", *faults)
 	}
 	result := newTally(*seed)
-	defer result.publish(t, filepath.Join(harness.Root(), *out))
+	path := *out
+	if !filepath.IsAbs(path) {
+		path = filepath.Join(harness.Root(), path)
+	}
+	defer result.publish(t, path)
 	world := fault.NewWorld(t)
 	combinations := [][2]string{}
 	for _, line := range splitList(*lines, harness.ContainerdVersions) {
