@@ -33,6 +33,9 @@ type Census struct {
 	FDs        int // of the agent
 	Threads    int // of the agent
 	Goroutines int // of the agent
+
+	// Open says what the agent's descriptors are.
+	Open string
 }
 
 // holdings is what containerd has, asked without any code of ours in between.
@@ -139,6 +142,7 @@ func (d *Device) Census() (Census, error) {
 		}
 		*open.into = len(entries)
 	}
+	c.Open = descriptors(agents[0].pid)
 	c.Goroutines, _, err = d.Controller.Goroutines()
 	return c, err
 }

@@ -282,7 +282,7 @@ func (d *Device) lookForLeaks(say func(string, ...any)) {
 		{"goroutines of the agent", now.Goroutines, base.Goroutines + slackGoroutines},
 	} {
 		if c.now > c.most {
-			say("%d %s, at most %d after the first census %+v", c.now, c.what, c.most, base)
+			say("%d %s, at most %d after the first census %+v; now %+v", c.now, c.what, c.most, base, now)
 		}
 	}
 }

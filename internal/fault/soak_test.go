@@ -181,5 +181,10 @@ func (s *soak) keep(round int) {
 			s.t.Logf("keep %s: %v: %s", from, err, out)
 		}
 	}
+	if _, stacks, err := s.d.Controller.Goroutines(); err == nil { // the agent may be dead
+		if err := os.WriteFile(filepath.Join(dir, "goroutines.txt"), []byte(stacks), 0o644); err != nil {
+			s.t.Error(err)
+		}
+	}
 	s.t.Logf("kept in %s", dir)
 }
