@@ -15,24 +15,6 @@ const (
 	stopTimeout  = time.Hour + 15*time.Minute
 )
 
-// parallel is how many modules start at a time: a start is mostly the work of
-// the runtime's shims, and a small device has memory for few at once.
-const parallel = 4
-
-// turns are taken by those who start a module. Starts are begun by one pass and
-// wait here, so that none waits for a pass where another has ended.
-type turns chan struct{}
-
-// take waits for a turn, or for ctx to end.
-func (t turns) take(ctx context.Context) (end func(), err error) {
-	select {
-	case t <- struct{}{}:
-		return func() { <-t }, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // deed is an action under way.
 type deed struct {
 	verb  string
@@ -48,28 +30,29 @@ func (r *Reconciler) act(ctx context.Context, plan Plan) {
 		}
 		r.mu.Lock()
 		r.busy[a.subject()] = deed{a.Verb, time.Now()}
-		r.gaps.begin(a, r.sights[a.Container], time.Now())
+		was := r.sights[a.Container]
 		r.mu.Unlock()
-		r.work.Go(func() { r.do(ctx, target, a) })
+		r.work.Go(func() { r.do(ctx, target, a, was) })
 	}
 }
 
 // do does one action when its turn comes, takes down what came of it, and calls
-// for the next pass.
-func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
-	if a.Verb == Start || a.Verb == Restart {
-		end, err := r.turns.take(ctx)
-		if err != nil {
-			return
-		}
-		defer end()
-		if r.isPast(target) {
-			r.forgo(a)
-			return
-		}
+// for the next pass. was is what was seen of its container before.
+func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action, was sight) {
+	end, err := r.turnsOf(a).take(ctx)
+	if err != nil {
+		return
+	}
+	defer end()
+	if r.isPast(target) {
+		r.forgo(a)
+		return
 	}
 	began := time.Now()
-	err := r.perform(ctx, target, a)
+	r.mu.Lock()
+	r.gaps.begin(a, was, began)
+	r.mu.Unlock()
+	err = r.perform(ctx, target, a)
 	now := time.Now()
 	r.mu.Lock()
 	delete(r.busy, a.subject())
@@ -90,6 +73,18 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action) {
 		r.doubt(module.Image)
 	}
 	r.look.now()
+}
+
+// turnsOf are those that a has to take.
+func (r *Reconciler) turnsOf(a Action) turns {
+	switch a.Verb {
+	case Remove, Stop:
+		return r.ends
+	case Restart:
+		return r.restarts
+	default:
+		return r.starts
+	}
 }
 
 // isPast reports whether target is not the target any more.

@@ -10,6 +10,9 @@ import (
 	"github.com/tidemark-edge/tidemark/signing"
 )
 
+// imagesAtOnce is how many images are verified or pulled at a time.
+const imagesAtOnce = 4
+
 // shelf is what is known of the images that the device needs.
 type shelf map[schema.Image]item
 
@@ -111,7 +114,7 @@ func (r *Reconciler) doubt(image schema.Image) {
 // error in the order of the images.
 func each(ctx context.Context, images []schema.Image, do func(context.Context, schema.Image) error) error {
 	errs := make([]error, len(images))
-	turns := make(chan struct{}, parallel)
+	turns := make(chan struct{}, imagesAtOnce)
 	var all sync.WaitGroup
 	for i, image := range images {
 		turns <- struct{}{}

@@ -20,8 +20,8 @@
 //  4. Declare the target's twins and identities, for modules to find.
 //  5. Plan: compare target and observed (Diff); put off what lacks a verified
 //     image on the disk, waits for another action, or failed a moment ago.
-//  6. Act: begin what the plan says, at most one action per module. An action
-//     that ends calls for the next pass.
+//  6. Act: begin what the plan says, at most one action per module, and a few at
+//     a time. An action that ends calls for the next pass.
 //
 // Beside the passes each run of a module that has probes is asked by them, at
 // their own pace; that its health is another one calls for the next pass. A new
@@ -116,8 +116,11 @@ type Reconciler struct {
 	restock kick        // keeping: an image is missing, or no longer needed
 	changed kick        // reporting: something that the report shows has changed
 	eager   atomic.Bool // deployment: try again at once what waits to be
-	turns   turns       // of those who start a module
 	news    news
+
+	starts   turns // of those who start a module
+	restarts turns // of those who restart one: none waits for a deployment
+	ends     turns // of those who remove or stop one
 
 	events    *history.Log       // what happened to revisions
 	revisions *history.Revisions // definitions to return to
@@ -236,7 +239,8 @@ func (r *Reconciler) load() {
 	r.state, r.refused, r.began = state, state.Refused, time.Now()
 	r.events, r.revisions = events, revisions
 	r.shelf, r.sights, r.busy, r.failures = shelf{}, sights{}, map[string]deed{}, failures{}
-	r.turns = make(turns, parallel)
+	r.starts, r.restarts = newTurns(startsAtOnce, startTurn), newTurns(startsAtOnce, startTurn)
+	r.ends = newTurns(endsAtOnce, endTurn)
 	r.mends, r.gaps, r.checkups, r.since = mends{}, gaps{}, map[string]*checkup{}, time.Now()
 	r.trouble, r.leave = map[string]error{}, func() {}
 	r.settled = !state.Trial // until the first pass knows
