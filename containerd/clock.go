@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/tidemark-edge/tidemark/internal/boot"
 )
 
 // tick is the unit of times in /proc, on every architecture that Go knows.
@@ -39,19 +39,4 @@ func parseStart(stat []byte) (time.Duration, error) {
 }
 
 // bootTime is when this machine booted, by its present wall clock.
-func bootTime(now time.Time) (time.Time, error) {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		return time.Time{}, fmt.Errorf("clock: %w", err)
-	}
-	return now.Add(-time.Duration(ts.Nano())), nil
-}
-
-// bootID tells one boot of this machine from another.
-func bootID() (string, error) {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "", fmt.Errorf("boot id: %w", err)
-	}
-	return string(bytes.TrimSpace(b)), nil
-}
+func bootTime(now time.Time) time.Time { return now.Add(-boot.Uptime()) }

@@ -6,12 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
-	"golang.org/x/sys/unix"
 )
 
 // checkNetwork says whether the device's owner lets the module use the
@@ -67,47 +66,13 @@ func (r *Runtime) hostsFile(module string) (string, error) {
 // loopbackUp brings up lo in the network namespace of pid. runc does so, too,
 // but nothing obliges a runtime to.
 func loopbackUp(pid int) error {
-	if err := onOwnThread(func() error { return enterAndUp(pid) }); err != nil {
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err == nil {
+		defer namespace.Close()
+		err = netns.Do(namespace, netns.LoopbackUp)
+	}
+	if err != nil {
 		return fmt.Errorf("bring up the loopback: %w", err)
 	}
 	return nil
-}
-
-// onOwnThread calls f on a thread that ends afterwards, so that f may change
-// it. That cannot be the main thread: it never ends, and what it changes, the
-// process appears to have changed.
-func onOwnThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for ever, so that the thread ends with the goroutine
-		if unix.Gettid() == unix.Getpid() {
-			done <- onOwnThread(f) // which cannot get this one while we hold it
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
-func enterAndUp(pid int) error {
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return fmt.Errorf("enter its network namespace: %w", err)
-	}
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(socket)
-	request, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	request.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/containerd/containerd/v2/core/containers"
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // note writes labels of a container. A full disk is no error, for what a module
@@ -30,7 +30,7 @@ func (r *Runtime) note(ctx context.Context, id string, labels map[string]string)
 		paths = append(paths, "labels."+label)
 	}
 	_, err := r.client.ContainerService().Update(ctx, containers.Container{ID: id, Labels: all}, paths...)
-	if err != nil && !isFull(err) {
+	if err != nil && !schema.IsNoRoom(err) {
 		return err
 	}
 	r.mu.Lock()
@@ -66,12 +66,6 @@ func (r *Runtime) remind(records []listed) {
 		}
 	}
 	r.owed = owed
-}
-
-// isFull reports whether an error is for want of room. containerd passes on
-// the kernel's words only.
-func isFull(err error) bool {
-	return strings.Contains(err.Error(), syscall.ENOSPC.Error()) || strings.Contains(err.Error(), syscall.EDQUOT.Error())
 }
 
 // crumb is how much of the ballast is given up at a time to make a task, in

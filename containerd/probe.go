@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/tidemark-edge/tidemark/containerd/probe"
+	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
-	"golang.org/x/sys/unix"
 )
 
 // defaultProbeTimeout is for probes that were not loaded through their schema.
@@ -61,11 +61,7 @@ func (r *Runtime) dialer(c schema.Container) probe.Dialer {
 			return nil, err
 		}
 		defer namespace.Close()
-		// A socket stays in the namespace that it is made in.
-		err = onOwnThread(func() error {
-			if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("enter its network namespace: %w", err)
-			}
+		err = netns.Do(namespace, func() error {
 			dialer := net.Dialer{KeepAlive: -1}
 			conn, err = dialer.DialContext(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 			return err

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -53,7 +54,7 @@ func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 	}
 	defer unlock()
 	err = r.pull(ctx, image)
-	if err != nil && isFull(err) {
+	if schema.IsNoRoom(err) {
 		return fmt.Errorf("pull %s: %w: %w", image, syscall.ENOSPC, err)
 	}
 	if err != nil {
@@ -95,13 +96,13 @@ func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
 // may be that of an earlier attempt. It does not expire: client.Pull's own would
 // after a day.
 func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, error) {
-	boot, err := bootID()
+	now, err := boot.ID()
 	if err != nil {
 		return leases.Lease{}, err
 	}
-	id := "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:") + "-" + boot
+	id := "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:") + "-" + now
 	lease, err := r.client.LeasesService().Create(ctx, leases.WithID(id),
-		leases.WithLabels(map[string]string{labelLeaseImage: string(image), labelLeaseBoot: boot}))
+		leases.WithLabels(map[string]string{labelLeaseImage: string(image), labelLeaseBoot: now}))
 	if errdefs.IsAlreadyExists(err) {
 		return leases.Lease{ID: id}, nil
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -33,7 +34,7 @@ func (r *Runtime) purgeUnready(ctx context.Context) error {
 	if r.purged {
 		return nil
 	}
-	boot, err := bootID()
+	now, err := boot.ID()
 	if err != nil {
 		return err
 	}
@@ -44,7 +45,7 @@ func (r *Runtime) purgeUnready(ctx context.Context) error {
 	var former []leases.Lease
 	for _, lease := range held {
 		image := schema.Image(lease.Labels[labelLeaseImage])
-		if image == "" || lease.Labels[labelLeaseBoot] == boot {
+		if image == "" || lease.Labels[labelLeaseBoot] == now {
 			continue
 		}
 		former = append(former, lease)

@@ -123,10 +123,7 @@ func startTime(label, derived time.Time) time.Time {
 // setBoot follows the wall clock when it is set, and only then: start times
 // must not differ from one look to the next by the time between two readings.
 func (r *Runtime) setBoot(now time.Time) {
-	boot, err := bootTime(now)
-	if err != nil {
-		return
-	}
+	boot := bootTime(now)
 	if d := boot.Sub(r.boot); d > 2*time.Second || d < -2*time.Second {
 		r.boot = boot.Round(0) // without its monotonic reading
 	}

@@ -51,7 +51,7 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 		}
 	}()
 	pid, err := r.createTask(ctx, request)
-	for err != nil && isFull(err) && r.crumble(ctx) == nil {
+	for schema.IsNoRoom(err) && r.crumble(ctx) == nil {
 		pid, err = r.createTask(ctx, request)
 	}
 	if err != nil {

@@ -2,11 +2,8 @@ package reconciler
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
-	"strings"
-	"syscall"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -29,13 +26,13 @@ func (r *Reconciler) room(ctx context.Context, desired schema.Desired) error {
 // refusal: a person has to make room, or the next prune.
 func (r *Reconciler) fitting(ctx context.Context, desired schema.Desired, do func() error) error {
 	err := do()
-	if isFull(err) {
+	if schema.IsNoRoom(err) {
 		if r.sweep(ctx) != nil {
 			return err
 		}
 		err = do()
 	}
-	if isFull(err) {
+	if schema.IsNoRoom(err) {
 		return &schema.RefusedError{Revision: desired.Revision, Phase: schema.PhaseStaging, Err: err}
 	}
 	return err
@@ -75,15 +72,4 @@ func (r *Reconciler) needed() []schema.Image {
 	}
 	slices.Sort(keep)
 	return slices.Compact(keep)
-}
-
-// isFull reports whether err says that the disk is full, in whatever words it
-// came here: containerd's answers are texts.
-func isFull(err error) bool {
-	if err == nil {
-		return false
-	}
-	_, noRoom := errors.AsType[*schema.NoRoomError](err)
-	return noRoom || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		strings.Contains(err.Error(), "no space left on device")
 }

@@ -3,6 +3,7 @@ package schema
 import (
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
 )
 
@@ -31,5 +32,23 @@ func TestNoRoomOnAFullDisk(t *testing.T) {
 	want := "no room on the filesystem of /: 0 B to download + about 0 B unpacked + 1.0 MiB in reserve = 1.0 MiB, and 0 B are free: free 1.0 MiB, or lower disk.reserve"
 	if got := refused.Error(); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// What containerd answers is a text.
+func TestIsNoRoom(t *testing.T) {
+	for want, errs := range map[bool][]error{
+		true: {
+			fmt.Errorf("room: %w", &NoRoomError{}), fmt.Errorf("write: %w", syscall.ENOSPC), fmt.Errorf("write: %w", syscall.EDQUOT),
+			errors.New("rpc error: failed to copy: write /var/lib/containerd/x: no space left on device"),
+			errors.New("mkdir /x: disk quota exceeded: unknown"),
+		},
+		false: {nil, errors.New("no space"), syscall.EIO},
+	} {
+		for _, err := range errs {
+			if got := IsNoRoom(err); got != want {
+				t.Errorf("%v: %v", err, got)
+			}
+		}
 	}
 }

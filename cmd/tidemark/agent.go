@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/containerd"
+	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/reconciler"
 	"github.com/tidemark-edge/tidemark/reconciler/gitsource"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -91,9 +92,10 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	runtime.Reserve, runtime.LogBytes, runtime.RunDir = config.Disk.Reserve, int64(config.Logs.MaxBytes), config.RunDir
 	runtime.Warn = warn("containerd")
 
+	bootID, _ := boot.ID() // empty where the kernel does not tell: no start of the agent counts as a boot then
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
-		Boot:   bootID(),
+		Boot:   bootID,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
 		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime, verifier}, Reporter: l,
 		Renderer: sandboxAt(config.Repository.Path), Permits: runtime.Permits, Prober: probers{runtime, l}, Output: runtime,

@@ -9,9 +9,11 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
@@ -25,16 +27,13 @@ type moment struct {
 
 // present is the present moment.
 func present() moment {
-	var wall, up unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &wall) // fails for no clock of these
-	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
-	return moment{wall: wall.Nano(), uptime: up.Nano(), boot: bootTag()}
+	return moment{wall: time.Now().UnixNano(), uptime: int64(boot.Uptime()), boot: bootTag()}
 }
 
 // bootTag is made of the kernel's identifier of this boot.
 var bootTag = sync.OnceValue(func() uint32 {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it, each boot looks alike: wrong dates at worst
-	return crc32.Checksum(id, castagnoli) &^ 1              // whose bit is mark.begin on the disk
+	id, _ := boot.ID()                                      // without it, each boot looks alike: wrong dates at worst
+	return crc32.Checksum([]byte(id+"\n"), castagnoli) &^ 1 // whose bit is mark.begin on the disk; the line is as the kernel writes it
 })
 
 // mark says that at that moment the log ended at offset: what is before it was

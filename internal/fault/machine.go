@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/internal/netns"
 )
 
 // Machine is what a device's processes take for their machine, from a boot to the
@@ -192,22 +194,12 @@ func (m *Machine) isOff() bool {
 
 // within calls f on a thread in the machine's network. What f opens stays there.
 func (m *Machine) within(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		done <- func() error {
-			ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.PID))
-			if err != nil {
-				return err
-			}
-			defer ns.Close()
-			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			return f()
-		}()
-	}()
-	return <-done
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.PID))
+	if err != nil {
+		return err
+	}
+	defer namespace.Close()
+	return netns.Do(namespace, f)
 }
 
 // Dial connects to an address inside the machine.

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -142,60 +142,14 @@ func openNamespace(path string) (*os.File, uint64, error) {
 // listenIn opens a listener on the loopback of a network namespace. A socket
 // stays in the namespace it was made in.
 func listenIn(namespace *os.File, port int) (listener net.Listener, err error) {
-	onThrowawayThread(func() {
-		if err = unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			err = fmt.Errorf("enter the network namespace: %w", err)
-			return
-		}
-		if err = loopbackUp(); err != nil {
-			err = fmt.Errorf("bring the loopback up: %w", err)
-			return
+	err = netns.Do(namespace, func() error {
+		if err := netns.LoopbackUp(); err != nil {
+			return fmt.Errorf("bring the loopback up: %w", err)
 		}
 		listener, err = net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		return err
 	})
 	return listener, err
-}
-
-// onThrowawayThread runs f on a thread that ends with it, so that f may move it
-// to where no other code may find itself. That must not be the process's first
-// thread, which cannot end, and which stands for the whole process in /proc.
-func onThrowawayThread(f func()) {
-	done := make(chan struct{})
-	var run func()
-	run = func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			go run()
-			<-done // held meanwhile, so that it is not the one again
-			runtime.UnlockOSThread()
-			return
-		}
-		defer close(done) // and the thread, still locked, ends with the goroutine
-		f()
-	}
-	go run()
-	<-done
-}
-
-// loopbackUp sets the flag that a new namespace's lo lacks.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	lo, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, lo); err != nil {
-		return err
-	}
-	if lo.Uint16()&unix.IFF_UP != 0 {
-		return nil
-	}
-	lo.SetUint16(lo.Uint16() | unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo)
 }
 
 // ended reports whether the process of a pidfd has. It does not wait.

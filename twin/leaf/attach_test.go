@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -296,22 +295,6 @@ func TestRunDirectory(t *testing.T) {
 	if err := prepareRunDir(dir); err == nil || !strings.Contains(err.Error(), "chmod") {
 		t.Errorf("others can write to it: %v", err)
 	}
-}
-
-// A process whose first thread is in a module's namespace looks, in /proc, as if
-// it were there as a whole.
-func TestFirstThreadStaysWhereItIs(t *testing.T) {
-	var wait sync.WaitGroup
-	for range 200 {
-		wait.Go(func() {
-			onThrowawayThread(func() {
-				if unix.Gettid() == unix.Getpid() {
-					t.Error("it was given away")
-				}
-			})
-		})
-	}
-	wait.Wait()
 }
 
 // TestCredentialOfARunningModuleIsDeleted: somebody empties the run directory,

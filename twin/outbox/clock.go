@@ -1,12 +1,9 @@
 package outbox
 
 import (
-	"fmt"
-	"os"
-	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/tidemark-edge/tidemark/internal/boot"
 )
 
 // clock measures ages without the wall clock: a device without a battery boots
@@ -18,19 +15,11 @@ type clock struct {
 
 // systemClock reads the kernel's.
 func systemClock() (clock, error) {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id, err := boot.ID()
 	if err != nil {
-		return clock{}, fmt.Errorf("name this boot: %w", err)
+		return clock{}, err
 	}
-	return clock{boot: strings.TrimSpace(string(id)), up: sinceBoot}, nil
-}
-
-func sinceBoot() time.Duration {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		return 0 // the clock exists since Linux 2.6.39; 0 expires nothing
-	}
-	return time.Duration(t.Nano())
+	return clock{boot: id, up: boot.Uptime}, nil
 }
 
 // stamp is a moment: a boot, and how long that boot had lasted.
