@@ -65,7 +65,7 @@ func (r *Reconciler) begin(ctx context.Context, a aim) candidate {
 	c := candidate{a, drop, &kick{}}
 	none := a.revision.IsZero()
 	r.change(func() {
-		r.next, r.staging = nil, nil
+		r.leaveBehind()
 		if r.progress != schema.PhaseFetching {
 			r.progress = ""
 		}
@@ -76,6 +76,7 @@ func (r *Reconciler) begin(ctx context.Context, a aim) candidate {
 	})
 	r.note(troubleStaging, nil)
 	if none {
+		r.needs(ctx, nil)
 		return c
 	}
 	r.Log.Info("new revision", "revision", a.revision.Short(), "subject", a.revision.Subject, "author", a.revision.Author,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -61,7 +62,7 @@ func (r *Reconciler) stage(ctx context.Context, a aim) error {
 	if err := r.verifyAll(ctx, desired); err != nil {
 		return err
 	}
-	r.advance(ctx, schema.PhaseStaging, imagesOf(desired))
+	r.advance(ctx, schema.PhaseStaging)
 	if err := r.room(ctx, desired); err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (r *Reconciler) stage(ctx context.Context, a aim) error {
 }
 
 func (r *Reconciler) render(ctx context.Context, a aim) (schema.Desired, error) {
-	r.advance(ctx, schema.PhaseRendering, nil)
+	r.advance(ctx, schema.PhaseRendering)
 	desired, err := schema.Desired{}, error(nil)
 	if a.kept != nil {
 		desired = *a.kept
@@ -111,7 +112,8 @@ func (e *unreadError) Error() string {
 func (e *unreadError) Unwrap() error { return e.err }
 
 func (r *Reconciler) verifyAll(ctx context.Context, desired schema.Desired) error {
-	r.advance(ctx, schema.PhaseVerifying, imagesOf(desired))
+	r.advance(ctx, schema.PhaseVerifying)
+	r.needs(ctx, imagesOf(desired))
 	return each(ctx, imagesOf(desired), func(ctx context.Context, image schema.Image) error {
 		err := r.verify(ctx, image)
 		if refused, ok := errors.AsType[*signing.RefusedError](err); ok {
@@ -139,25 +141,25 @@ func (r *Reconciler) handOver(ctx context.Context, desired schema.Desired) {
 	r.lookNow()
 }
 
-// advance shows the step that deployment is at, none when phase is empty, and
-// which images it needs from here on.
-func (r *Reconciler) advance(ctx context.Context, phase string, images []schema.Image) {
+// advance shows the step that deployment is at.
+func (r *Reconciler) advance(ctx context.Context, phase string) {
 	r.change(func() {
 		if ctx.Err() == nil {
-			r.progress, r.staging = phase, images
+			r.progress = phase
 		}
 	})
 }
 
-// rest shows that deployment waits. What a candidate that found no room has on
-// the disk stays there: it is tried again.
+// rest shows that deployment waits. What a candidate that lacks a signature, or
+// room, has on the disk stays there: it is tried again.
 func (r *Reconciler) rest(ctx context.Context, phase string) {
 	r.change(func() {
 		if ctx.Err() != nil {
 			return
 		}
-		if r.progress = ""; phase != schema.PhaseStaging {
-			r.staging = nil
+		if r.progress = ""; phase == schema.PhaseRendering {
+			r.unclear = time.Now().Add(mendTime)
+			time.AfterFunc(mendTime, r.restock.now)
 		}
 	})
 }

@@ -10,6 +10,7 @@ import (
 // Settled brings r to where desired is last-good, and returns its pass.
 func (r *Reconciler) Settled(ctx context.Context, desired schema.Desired) (pass func()) {
 	r.load()
+	r.needs(ctx, nil)
 	r.next = &desired
 	for range 3 {
 		r.pass(ctx)

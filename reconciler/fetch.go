@@ -21,6 +21,9 @@ func (r *Reconciler) fetching(ctx context.Context) {
 	if revision, tree, err := r.Source.Accepted(); err == nil {
 		r.found(commit{revision, tree})
 	}
+	if r.aim().revision.IsZero() {
+		r.needs(ctx, nil)
+	}
 	for tries := 0; ctx.Err() == nil; {
 		revision, tree, err := r.Source.Fetch(ctx)
 		if ctx.Err() != nil {

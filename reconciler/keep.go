@@ -57,15 +57,16 @@ func (r *Reconciler) stock(ctx context.Context) error {
 
 var errPulling = errors.New("images are being pulled")
 
-// prune deletes the images that neither the target nor last-good nor a candidate
-// needs, once the target is settled and good.
+// prune deletes the images that neither the target nor last-good nor the candidate
+// needs, once the target is settled and good, and it is clear what the candidate
+// needs.
 func (r *Reconciler) prune(ctx context.Context) error {
 	if !r.pruning.TryLock() {
 		return errPulling
 	}
 	defer r.pruning.Unlock()
 	r.mu.Lock()
-	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted()
+	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted() || time.Now().Before(r.unclear)
 	r.mu.Unlock()
 	if idle {
 		return nil

@@ -51,8 +51,8 @@
 // capped back-off; nothing is given up.
 //
 // Beside them, fetching looks at the fleet repository, keeping has the images of
-// target and last-good and those that they pin on the disk and no others, and
-// reporting says what changed.
+// target and last-good and those that they pin on the disk, and no others but the
+// candidate's, and reporting says what changed.
 //
 // People order: Suspend and Resume, Rollback, with or without a hold, and Retry.
 // An order is a part of the state, and in the history, before it is answered.
@@ -140,6 +140,7 @@ type Reconciler struct {
 	setback  string              // the newest commit, when it was refused since it came
 	next     *schema.Desired     // staged, for supervision to take over
 	staging  []schema.Image      // of the candidate
+	unclear  time.Time           // until then it may be that the candidate needs others, too
 	shelf    shelf               // what is known of images
 	sights   sights              // when containers were seen to start and exit
 	busy     map[string]deed     // the action under way, by Action.subject
@@ -244,6 +245,7 @@ func (r *Reconciler) load() {
 	r.mends, r.gaps, r.checkups, r.since = mends{}, gaps{}, map[string]*checkup{}, time.Now()
 	r.trouble, r.leave = map[string]error{}, func() {}
 	r.settled = !state.Trial // until the first pass knows
+	r.unclear = r.began.Add(forever)
 	if !state.accepted() {
 		r.progress = schema.PhaseFetching
 	}
