@@ -67,6 +67,7 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	defer r.pruning.Unlock()
 	r.mu.Lock()
 	idle := r.pruned || r.unsaved || r.state.Trial || !r.settled || !r.state.accepted() || time.Now().Before(r.unclear)
+	r.pruned = r.pruned || !idle // unless there is more to prune by the end
 	r.mu.Unlock()
 	if idle {
 		return nil
@@ -75,9 +76,11 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	r.mu.Lock()
-	r.pruned = err == nil
-	r.mu.Unlock()
+	if err != nil {
+		r.mu.Lock()
+		r.pruned = false
+		r.mu.Unlock()
+	}
 	r.hurry() // what found no room may find it now
 	return err
 }
