@@ -10,6 +10,7 @@ type Desired struct {
 	Gate     Duration       `json:"gate,omitempty"`     // how long changed modules must stay healthy before the revision counts as good
 	Deadline Duration       `json:"deadline,omitempty"` // how long changed modules may take until they are healthy; their gate follows
 	Keep     []Image        `json:"keep,omitempty"`     // images to have on the disk though no module runs from them
+	Routes   []Route        `json:"routes,omitempty"`   // of messages, sorted by name; none: DefaultRoute
 	Modules  []Module       `json:"modules"`            // sorted by name
 }
 
@@ -27,4 +28,6 @@ func (d Desired) Module(name string) (Module, bool) {
 type TwinSpec struct {
 	Desired  map[string]any `json:"desired,omitempty"`  // properties.desired
 	Reported string         `json:"reported,omitempty"` // CUE source that every reported document must satisfy; empty accepts all
+	Signal   string         `json:"signal,omitempty"`   // sent to the module's process when desired.json changed ("SIGHUP"); empty: none
+	Fixed    bool           `json:"fixed,omitempty"`    // nobody may override desired on the device
 }

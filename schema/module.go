@@ -23,6 +23,7 @@ type Module struct {
 	Health    Health                `json:"health,omitzero"`     // how to tell that it works
 	Update    Update                `json:"update,omitzero"`     // how a new definition replaces the one that runs
 	Twin      TwinSpec              `json:"twin,omitzero"`       // the module twin
+	Allow     Allow                 `json:"allow,omitzero"`      // what its identity may do beyond its own subjects
 }
 
 // What Module.Status, Module.Network and Restart.Policy may say. The words of
@@ -100,11 +101,11 @@ const (
 
 // Hash identifies the container that the definition asks for: two definitions
 // with the same hash run as the same container. What does not shape the
-// container (status, restart policy, dependencies, probes, twin) is left out, so that
+// container (status, restart policy, dependencies, probes, twin, identity) is left out, so that
 // changing it replaces nothing.
 func (m Module) Hash() string {
 	m.Status, m.Restart, m.DependsOn, m.Twin = "", Restart{}, nil, TwinSpec{}
-	m.Health, m.Update = Health{}, Update{}
+	m.Health, m.Update, m.Allow = Health{}, Update{}, Allow{}
 	b, err := json.Marshal(m)
 	if err != nil {
 		panic("schema: module does not marshal: " + err.Error()) // no field can fail

@@ -24,7 +24,9 @@ const (
 	CodeTooLarge     = 413 // beyond a limit of size or depth
 	CodeSchema       = 422 // the module's definition does not allow the value
 	CodeFailed       = 500 // the answerer could not do it
-	CodeBusy         = 503 // too much waits already, or not ready yet; try again
+	CodeBusy         = 429 // too much at a time, or not ready yet; try again
+	CodeOffline      = 503 // whoever should answer is not connected: the hub, the device or the module
+	CodeTimeout      = 504 // it did not answer in time
 	CodeNoSpace      = 507 // no room on the device's disk, or in the bound of the queue
 )
 

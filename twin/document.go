@@ -16,10 +16,11 @@ type Properties struct {
 }
 
 // Section is one half: a JSON object that also carries $version, $metadata and,
-// in desired, $source.
+// in desired, $source and $override.
 type Section struct {
 	Values   map[string]any // without the $ members
 	Version  uint64         // rises by at least 1 with each change; never goes back
 	Metadata map[string]any // mirrors Values with $lastUpdated and $lastUpdatedVersion at each leaf
 	Source   string         // the commit that desired comes from
+	Override *Override      // what somebody set on the device, and Values has in it; nil for none
 }

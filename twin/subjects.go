@@ -7,10 +7,12 @@ import "strings"
 //
 //	P.twin.get       request  the whole twin
 //	P.twin.reported  request  merge patch; answers the new version, or an error
+//	P.twin.replace   request  all of reported anew; answers the same
 //	P.twin.desired   publish  by the agent, when desired changed
 //	P.out.<name>     publish  by the module; acknowledged once it is on disk
 //	P.in.<name>      subscribe  messages routed to the module
 //	P.rpc.<name>     request  direct methods
+//	P.hub.<name>     request  by the module: a service at the hub; refused at once while there is no link
 //
 // Names are DNS labels, so no name can hold a dot or a wildcard.
 func Prefix(device, module string) string {
@@ -20,20 +22,46 @@ func Prefix(device, module string) string {
 	return "devices." + device + ".modules." + module
 }
 
-// Subjects between a device and the hub. A device may publish below
-// up.<device>. and subscribe to FleetMoved and below its own inbox
-// _INBOX.<device>., nothing else.
+// Subjects between a device and the hub. A device may publish to these of its
+// own, and subscribe to FleetMoved, to devices.<device>.rpc.>, to
+// devices.<device>.modules.*.rpc.* and below its own inbox _INBOX.<device>.,
+// nothing else.
 //
-//	up.<device>.out.<module>.<name>  publish  into the hub's stream of messages
-//	up.<device>.dropped              publish  into the same stream: a range of messages that never comes
-//	up.<device>.twin                 request  newest document of one twin, answered when the hub has stored it
-//	up.<device>.resume               request  where the hub's stream stands for this device
-//	up.<device>.answer.>             publish  answers to the hub's calls of devices.<device>.rpc.<name>, which name it as reply
-//	fleet.moved                      publish  by the hub: the fleet repository has a new commit
+//	up.<device>.messages              request  a Batch, answered with a Standing when it is on the hub's disk
+//	up.<device>.twin                  request  newest document of one twin, answered when the hub has stored it
+//	up.<device>.call.<module>.<name>  request  a module's call of a service at the hub
+//	up.<device>.answer.>              publish  answers to the hub's calls of direct methods, which name it as reply
+//	fleet.moved                       publish  by the hub: the fleet repository has a new commit
+//
+// What the hub stores it publishes itself, to subjects that no device can reach:
+//
+//	messages.<device>.<lane>.out.<module>.<name>  a message
+//	messages.<device>.<lane>.lost                 a Lost: a range that does not come, in its place
 const FleetMoved = "fleet.moved"
 
 // Up is the prefix of everything that a device sends to the hub.
 func Up(device string) string { return "up." + device }
+
+// UpMessages is where a device sends a Batch; the answer is a Standing.
+func UpMessages(device string) string { return Up(device) + ".messages" }
+
+// UpCall is where a device passes on a module's call of a service at the hub.
+func UpCall(device, module, name string) string { return Up(device) + ".call." + module + "." + name }
+
+// Lane is the prefix of the subjects of one lane in the hub's stream.
+func Lane(device, lane string) string { return "messages." + device + "." + lane }
+
+// LaneOut is the subject of a module's message in the hub's stream.
+func LaneOut(device, lane, module, name string) string {
+	return Lane(device, lane) + ".out." + module + "." + name
+}
+
+// LaneLost is the subject of a Lost in the hub's stream.
+func LaneLost(device, lane string) string { return Lane(device, lane) + ".lost" }
+
+// Late is the lane of what waited, beside that of what is new. No route's name
+// has a colon.
+func Late(lane string) string { return lane + ":late" }
 
 // Inbox is the prefix of the reply subjects of an identity, without the final
 // dot. A module may subscribe only below its own, so every client that makes

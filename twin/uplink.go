@@ -53,6 +53,32 @@ type Resume struct {
 	Error *Error `json:"error,omitempty"` // why there is no answer; the other fields are then meaningless
 }
 
+// Standing answers a Batch: how far the hub holds the lane now, on its disk.
+type Standing struct {
+	Position
+	Error *Error `json:"error,omitempty"` // why there is no answer; the position is then meaningless
+}
+
+// Lost tells whoever reads the hub's stream that a range of a lane does not
+// come, or comes in another lane. It stands in the place of what is missing, so
+// that the sequences of a lane have no hole.
+type Lost struct {
+	Epoch  string `json:"epoch"`
+	From   uint64 `json:"from"`   // first sequence that is missing
+	To     uint64 `json:"to"`     // last sequence that is missing
+	Reason string `json:"reason"` // one of the Lost constants
+}
+
+// What Lost.Reason may say.
+const (
+	LostTTL      = "ttl"      // waited longer than its time to live
+	LostBound    = "bound"    // the oldest, when the queue was full
+	LostDamaged  = "damaged"  // what is on the device's disk cannot be read
+	LostWiped    = "wiped"    // the queue was removed from the device's disk; To is the last that is known of
+	LostSettled  = "settled"  // the hub had confirmed it and holds it no more: it was restored from an older copy
+	LostDeferred = "deferred" // not lost: it comes in the lane Late
+)
+
 // Receipt answers a Document: what the hub holds of that twin now.
 type Receipt struct {
 	Stored   bool   `json:"stored"`                    // false: the hub holds something newer, or other under the same versions
@@ -99,6 +125,18 @@ func ReadReceipt(data []byte) (Receipt, error) {
 		return Receipt{}, r.Error
 	}
 	return r, nil
+}
+
+// ReadStanding reads a Standing from the wire; an Error in it is the error.
+func ReadStanding(data []byte) (Standing, error) {
+	var s Standing
+	if err := readAnswer("standing", data, &s); err != nil {
+		return Standing{}, err
+	}
+	if s.Error != nil {
+		return Standing{}, s.Error
+	}
+	return s, nil
 }
 
 // maxUplinkAnswer bounds what the hub may answer, in bytes.
