@@ -18,9 +18,10 @@ import (
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
-	"github.com/tidemark-edge/tidemark/schema"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // Bounds on what the daemon, a shim and runc may take for a command; a
@@ -43,7 +44,7 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 		return errors.New("exec: no command")
 	}
 	cmd := &command{container: c.ID, id: execID(p.Command)}
-	unlock, err := r.busy.lock(ctx, "exec "+cmd.container+" "+cmd.id) // also while the one before is cleaned up
+	unlock, err := r.busy.Lock(ctx, "exec "+cmd.container+" "+cmd.id) // also while the one before is cleaned up
 	if err != nil {
 		return fmt.Errorf("exec %s: %w: %w", p.Command[0], schema.ErrNotAsked, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/containers"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -34,7 +36,7 @@ type record struct {
 	image    schema.Image
 	chain    string
 	network  string
-	user     user
+	user     account.IDs
 	stop     schema.Stop
 	restarts int
 	started  time.Time
@@ -50,7 +52,7 @@ func (c record) labels() map[string]string {
 		labelImage:       string(c.image),
 		labelChain:       c.chain,
 		labelNetwork:     c.network,
-		labelUser:        fmt.Sprintf("%d:%d", c.user.uid, c.user.gid),
+		labelUser:        fmt.Sprintf("%d:%d", c.user.UID, c.user.GID),
 		labelStopSignal:  c.stop.Signal,
 		labelStopTimeout: time.Duration(c.stop.Timeout).String(),
 		labelRestarts:    strconv.Itoa(c.restarts),
@@ -82,7 +84,7 @@ func readRecord(c containers.Container) (rec record, ours bool) {
 		return record{}, false
 	}
 	var err error
-	if rec.user, err = parseIDs(l[labelUser]); err != nil {
+	if rec.user, err = account.ParsePair(l[labelUser]); err != nil {
 		return record{}, false
 	}
 	timeout, err := time.ParseDuration(l[labelStopTimeout])

@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/containers"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
 func sampleContainer() (containers.Container, record) {
 	rec := record{
 		module: "sensor", hash: strings.Repeat("ab", 32), commit: "c0ffee", image: "r/x@sha256:1", chain: "sha256:2", network: "none",
-		user: user{uid: 1, gid: 2}, stop: schema.Stop{Signal: "SIGINT", Timeout: schema.Duration(time.Minute)},
+		user: account.IDs{UID: 1, GID: 2}, stop: schema.Stop{Signal: "SIGINT", Timeout: schema.Duration(time.Minute)},
 		restarts: 7, started: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
 	}
 	id := containerID(rec.module, rec.hash)
@@ -47,19 +49,6 @@ func TestLabelsThatDoNotFitAreForeign(t *testing.T) {
 		change(&c)
 		if rec, ours := readRecord(c); ours || !reflect.DeepEqual(rec, record{}) {
 			t.Errorf("%s: %+v", name, rec)
-		}
-	}
-}
-
-func TestUserLabel(t *testing.T) {
-	for _, u := range []user{{}, {uid: 1, gid: 2}, {uid: maxID, gid: maxID, groups: []uint32{1, 2, 3}}} {
-		if got, err := parseUser(formatUser(u)); err != nil || !reflect.DeepEqual(got, u) {
-			t.Errorf("%+v became %+v, %v", u, got, err)
-		}
-	}
-	for _, s := range []string{"", "1", "1:2,", "a:b", "1:2,x", "1:2,4294967296", "1:2" + strings.Repeat(",1", maxGroups+1)} {
-		if got, err := parseUser(s); err == nil && s != "1:2," {
-			t.Errorf("%q became %+v", s, got)
 		}
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -22,7 +24,7 @@ const identityTarget = "/run/tidemark"
 // mounts makes what a module mounts beyond the standard: its network's files,
 // its identity, its volumes, tmpfs and host paths. Sources exist afterwards.
 // The order is by path, so that a mount below another comes after it.
-func (r *Runtime) mounts(module schema.Module, u user, identity string) ([]specs.Mount, error) {
+func (r *Runtime) mounts(module schema.Module, u account.IDs, identity string) ([]specs.Mount, error) {
 	mounts, err := r.networkFiles(module)
 	if err != nil {
 		return nil, err
@@ -44,7 +46,7 @@ func (r *Runtime) mounts(module schema.Module, u user, identity string) ([]specs
 }
 
 // mount makes one declared mount.
-func (r *Runtime) mount(module, target string, m schema.Mount, u user) (specs.Mount, error) {
+func (r *Runtime) mount(module, target string, m schema.Mount, u account.IDs) (specs.Mount, error) {
 	switch {
 	case m.Volume != "" && m.Tmpfs == 0 && m.Host == "":
 		dir, err := r.volume(module, m.Volume, u)

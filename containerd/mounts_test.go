@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
-	"golang.org/x/sys/unix"
 )
 
 func TestMountsRefuse(t *testing.T) {
@@ -35,7 +35,7 @@ func TestMountsRefuse(t *testing.T) {
 		"negative tmpfs":       {"/data": {Tmpfs: -1}},
 		"host":                 {"/data": {Host: "/etc"}},
 	} {
-		if got, err := r.mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: mounts}, user{}, ""); err == nil {
+		if got, err := r.mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: mounts}, account.IDs{}, ""); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -45,7 +45,7 @@ func TestMountsBelowOthersComeAfter(t *testing.T) {
 	r := &Runtime{StateDir: t.TempDir()}
 	got, err := r.mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: map[string]schema.Mount{
 		"/data/cache": {Tmpfs: 1}, "/data": {Volume: "v"}, "/data/cache/x": {Volume: "w", ReadOnly: true},
-	}}, user{}, "/run/x")
+	}}, account.IDs{}, "/run/x")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,34 +71,8 @@ func TestAVolumeIsADirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"link", "file"} {
-		if got, err := r.volume("m", name, user{uid: 1}); err == nil {
+		if got, err := r.volume("m", name, account.IDs{UID: 1}); err == nil {
 			t.Errorf("%s is taken for a directory: %s", name, got)
-		}
-	}
-}
-
-func TestReadInside(t *testing.T) {
-	dir := t.TempDir()
-	etc := filepath.Join(dir, "etc")
-	os.Mkdir(etc, 0o755)
-	os.WriteFile(filepath.Join(dir, "real"), []byte("real"), 0o644)
-	os.WriteFile(filepath.Join(etc, "large"), make([]byte, maxUserFile+1), 0o644)
-	os.Symlink("../real", filepath.Join(etc, "inside"))
-	os.Symlink("/etc/passwd", filepath.Join(etc, "absolute"))
-	os.Symlink("../../../../../../etc/passwd", filepath.Join(etc, "outside"))
-	os.Symlink("loop", filepath.Join(etc, "loop"))
-	if err := unix.Mkfifo(filepath.Join(etc, "pipe"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := readInside(dir, "etc/inside"); err != nil || s != "real" {
-		t.Errorf("a link inside: %q, %v", s, err)
-	}
-	if s, err := readInside(dir, "etc/none"); err != nil || s != "" {
-		t.Errorf("no file: %q, %v", s, err)
-	}
-	for _, name := range []string{"large", "absolute", "outside", "loop", "pipe", "."} {
-		if s, err := readInside(dir, "etc/"+name); err == nil {
-			t.Errorf("%s: read %.40q", name, s)
 		}
 	}
 }

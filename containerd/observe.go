@@ -8,6 +8,8 @@ import (
 	"github.com/containerd/containerd/api/services/tasks/v1"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+
+	"github.com/tidemark-edge/tidemark/containerd/cgroup"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -70,7 +72,7 @@ func (r *Runtime) container(id string, rec record, p *task.Process) schema.Conta
 			c.ExitedAt = at.AsTime()
 		}
 		const killed = 128 + 9
-		c.OOMKilled = c.ExitCode == killed && oomKilled(r.config.Namespace, id)
+		c.OOMKilled = c.ExitCode == killed && cgroup.OOMKilled(cgroup.Path(r.config.Namespace, id))
 	case task.Status_RUNNING, task.Status_PAUSING:
 		c.State, c.PID = schema.StateRunning, int(p.Pid)
 	case task.Status_PAUSED:

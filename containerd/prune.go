@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -51,7 +52,7 @@ func (r *Runtime) release(ctx context.Context, keep []schema.Image) error {
 		return fmt.Errorf("prune images: %w", err)
 	}
 	for _, image := range images {
-		if needed[image.Name] || r.busy.isHeld(image.Name) {
+		if needed[image.Name] || r.busy.IsHeld(image.Name) {
 			continue
 		}
 		failpoint.Reach("containerd.pruning")
@@ -71,7 +72,7 @@ func (r *Runtime) pruneLeases(ctx context.Context, needed map[string]bool) error
 	}
 	for _, lease := range slices.Clone(held) {
 		image := lease.Labels[labelLeaseImage]
-		if lease.Labels[labelLeaseCollects] == "" && (image == "" || r.busy.isHeld(image)) {
+		if lease.Labels[labelLeaseCollects] == "" && (image == "" || r.busy.IsHeld(image)) {
 			continue
 		}
 		if needed[image] {

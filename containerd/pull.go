@@ -17,11 +17,12 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
+
 	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
-	"golang.org/x/sync/semaphore"
 )
 
 // Of one image, this many layers are downloaded at once, and, where containerd
@@ -48,7 +49,7 @@ func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 	if image == "" {
 		return errors.New("pull: no proof that the image is signed")
 	}
-	unlock, err := r.busy.lock(ctx, string(image))
+	unlock, err := r.busy.Lock(ctx, string(image))
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", image, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -26,7 +27,7 @@ import (
 // compared with their digest. A download that has not ended is not looked at: it
 // is compared with its digest when it ends, and thrown away then.
 func (r *Runtime) purgeUnready(ctx context.Context) error {
-	unlock, err := r.busy.lock(ctx, "purge")
+	unlock, err := r.busy.Lock(ctx, "purge")
 	if err != nil {
 		return err
 	}

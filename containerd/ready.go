@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -114,7 +115,7 @@ func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
 	// A module may name a user of its own, so an image's that means nothing is
 	// no fault yet.
 	if u, err := r.user(ctx, wishes.User, chain); err == nil {
-		labels[labelImageUser] = formatUser(u)
+		labels[labelImageUser] = u.String()
 	}
 	failpoint.Reach("containerd.unsynced")
 	if err := r.sync(ctx); err != nil {

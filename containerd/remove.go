@@ -23,7 +23,7 @@ const foreignGrace = 10 * time.Second
 // filesystem. It also removes containers that are not ours, and what is left
 // of half-removed ones. Volumes and logs stay.
 func (r *Runtime) Remove(ctx context.Context, id string) error {
-	unlock, err := r.busy.lock(ctx, id)
+	unlock, err := r.busy.Lock(ctx, id)
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}

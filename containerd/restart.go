@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -22,7 +23,7 @@ import (
 // goes on, uncounted; one that is not what was made is refused. It runs although
 // the disk is too full to record it: see note.
 func (r *Runtime) Restart(ctx context.Context, id string, restarts int) error {
-	unlock, err := r.busy.lock(ctx, id)
+	unlock, err := r.busy.Lock(ctx, id)
 	if err != nil {
 		return fmt.Errorf("restart %s: %w", id, err)
 	}

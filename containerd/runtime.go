@@ -10,9 +10,11 @@ import (
 
 	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/tidemark-edge/tidemark/schema"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+
+	"github.com/tidemark-edge/tidemark/containerd/keyed"
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // Runtime runs modules in one namespace of one containerd. Its methods may be
@@ -55,7 +57,7 @@ type Runtime struct {
 
 	config schema.ContainerdConfig
 	client *client.Client
-	busy   keyed // containers and images being changed
+	busy   keyed.Lock // containers and images being changed
 	logs   logs
 	purged bool // what a former boot left is gone; who holds the key "purge" may look
 

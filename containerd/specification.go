@@ -12,6 +12,10 @@ import (
 	"github.com/containerd/containerd/v2/contrib/seccomp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
+	"github.com/tidemark-edge/tidemark/containerd/cgroup"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -19,7 +23,7 @@ import (
 type blueprint struct {
 	module    schema.Module
 	image     ocispec.ImageConfig // the image's own wishes
-	user      user                // of the first process
+	user      account.IDs         // of the first process
 	namespace string              // containerd's, the parent of the cgroup
 	mounts    []specs.Mount       // beyond the standard ones; see Runtime.mounts
 	env       map[string]string   // stronger than image and module
@@ -51,7 +55,7 @@ func (b blueprint) specification() (*specs.Spec, error) {
 			Args:            args,
 			Env:             env,
 			Cwd:             path.Clean("/" + b.image.WorkingDir),
-			User:            specs.User{UID: b.user.uid, GID: b.user.gid, AdditionalGids: b.user.groups},
+			User:            specs.User{UID: b.user.UID, GID: b.user.GID, AdditionalGids: b.user.Groups},
 			Capabilities:    noCapabilities(),
 			NoNewPrivileges: true,
 			// Soft as everywhere; programs that need more raise it themselves.
@@ -62,7 +66,7 @@ func (b blueprint) specification() (*specs.Spec, error) {
 		},
 		Mounts: append(standardMounts(), b.mounts...),
 		Linux: &specs.Linux{
-			CgroupsPath:   cgroupPath(b.namespace, containerID(b.module.Name, b.module.Hash())),
+			CgroupsPath:   cgroup.Path(b.namespace, containerID(b.module.Name, b.module.Hash())),
 			Namespaces:    namespacesOf(b.module.Network),
 			Resources:     b.resources(),
 			MaskedPaths:   maskedPaths,
@@ -72,9 +76,6 @@ func (b blueprint) specification() (*specs.Spec, error) {
 	s.Linux.Seccomp = seccomp.DefaultProfile(s) // looks at the capabilities
 	return s, nil
 }
-
-// cgroupPath is absolute: below the root of each hierarchy.
-func cgroupPath(namespace, id string) string { return "/" + namespace + "/" + id }
 
 // args are the image's entry point, and the module's arguments in place of the
 // image's command.
@@ -202,3 +203,16 @@ var (
 	}
 	readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 )
+
+// maxFiles is systemd's default for the hard limit of open files.
+const maxFiles = 524288
+
+// fileLimit is the hard limit of open files for modules: maxFiles, or what
+// this machine grants where that is less.
+func fileLimit() uint64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 4096 // the kernel's own default
+	}
+	return min(uint64(limit.Max), maxFiles)
+}

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -32,7 +34,7 @@ func representative(network string) blueprint {
 			Labels: map[string]string{"io.containerd.runc.v2.group": "evil"}, StopSignal: "SIGUSR1",
 			Volumes: map[string]struct{}{"/v": {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}},
 		},
-		user: user{uid: 1000, gid: 1001, groups: []uint32{20, 44}}, namespace: "tidemark", swap: true, files: maxFiles,
+		user: account.IDs{UID: 1000, GID: 1001, Groups: []uint32{20, 44}}, namespace: "tidemark", swap: true, files: maxFiles,
 		env: map[string]string{"TIDEMARK_URL": "nats://127.0.0.1:4222", "TIDEMARK_IDENTITY": "/devices/hannover01/modules/sensor"},
 		mounts: []specs.Mount{
 			bind("/run/tidemark/modules/sensor", identityTarget, true, "noexec"),

@@ -11,6 +11,9 @@ import (
 	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
+
+	"github.com/tidemark-edge/tidemark/containerd/account"
+	"github.com/tidemark-edge/tidemark/containerd/cgroup"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -39,7 +42,7 @@ func (r *Runtime) start(ctx context.Context, module schema.Module, commit string
 		return err
 	}
 	id := containerID(module.Name, module.Hash())
-	unlock, err := r.busy.lock(ctx, id)
+	unlock, err := r.busy.Lock(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -111,7 +114,7 @@ func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, fil
 	case module.User != "":
 		rec.user, err = r.user(ctx, module.User, files.chain)
 	case files.user != "":
-		rec.user, err = parseUser(files.user)
+		rec.user, err = account.Parse(files.user)
 	default:
 		rec.user, err = r.user(ctx, wishes.User, files.chain)
 	}
@@ -128,7 +131,7 @@ func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, fil
 	}
 	spec, err := blueprint{
 		module: module, image: wishes, user: rec.user, namespace: r.config.Namespace,
-		mounts: mounts, env: env, swap: swapAccounted(), files: fileLimit(),
+		mounts: mounts, env: env, swap: cgroup.SwapAccounted(), files: fileLimit(),
 	}.specification()
 	if err != nil {
 		return containers.Container{}, err
@@ -152,7 +155,7 @@ func (r *Runtime) identity(ctx context.Context, rec record) (dir string, env map
 	if r.Identity == nil {
 		return "", nil, nil
 	}
-	dir, env, err = r.Identity(ctx, rec.module, rec.user.uid, rec.user.gid)
+	dir, env, err = r.Identity(ctx, rec.module, rec.user.UID, rec.user.GID)
 	if err != nil {
 		return "", nil, fmt.Errorf("identity: %w", err)
 	}

@@ -11,8 +11,9 @@ import (
 
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"github.com/tidemark-edge/tidemark/schema"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // maxEnded bounds what is kept of the reason for a Stop, in bytes. containerd
@@ -26,7 +27,7 @@ const maxEnded = 1024
 // no process is left as it is, and so is one that is not there. An error can
 // come after the signal; calling again goes on.
 func (r *Runtime) Stop(ctx context.Context, id, reason string) error {
-	unlock, err := r.busy.lock(ctx, id)
+	unlock, err := r.busy.Lock(ctx, id)
 	if err != nil {
 		return fmt.Errorf("stop %s: %w", id, err)
 	}

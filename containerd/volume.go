@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -14,7 +15,7 @@ import (
 // the user. A volume that belonged to another user is given over with all that
 // is in it: without capabilities a module could not read what its former
 // version wrote.
-func (r *Runtime) volume(module, name string, u user) (string, error) {
+func (r *Runtime) volume(module, name string, u account.IDs) (string, error) {
 	if err := schema.CheckName(name); err != nil {
 		return "", fmt.Errorf("volume: %w", err)
 	}
@@ -33,7 +34,7 @@ func (r *Runtime) volume(module, name string, u user) (string, error) {
 	if !info.IsDir() {
 		return "", fmt.Errorf("volume %s: %s is not a directory", name, dir)
 	}
-	if owner := info.Sys().(*syscall.Stat_t); owner.Uid == u.uid && owner.Gid == u.gid {
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid == u.UID && owner.Gid == u.GID {
 		return dir, nil
 	}
 	if err := giveOver(dir, u); err != nil {
@@ -44,7 +45,7 @@ func (r *Runtime) volume(module, name string, u user) (string, error) {
 
 // giveOver changes the owner of everything in dir, and of dir last: were it
 // interrupted, the next Start would begin again. It follows no symbolic link.
-func giveOver(dir string, u user) error {
+func giveOver(dir string, u account.IDs) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return err
@@ -54,10 +55,10 @@ func giveOver(dir string, u user) error {
 		if err != nil || path == "." {
 			return err
 		}
-		return root.Lchown(path, int(u.uid), int(u.gid))
+		return root.Lchown(path, int(u.UID), int(u.GID))
 	})
 	if err != nil {
 		return err
 	}
-	return root.Lchown(".", int(u.uid), int(u.gid))
+	return root.Lchown(".", int(u.UID), int(u.GID))
 }

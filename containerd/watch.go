@@ -73,13 +73,13 @@ func (r *Runtime) isNews(e *events.Envelope) bool {
 	}
 	switch e := v.(type) {
 	case *eventtypes.TaskExit:
-		return e.ID == e.ContainerID && !r.busy.isHeld(e.ContainerID)
+		return e.ID == e.ContainerID && !r.busy.IsHeld(e.ContainerID)
 	case *eventtypes.TaskStart:
-		return !r.busy.isHeld(e.ContainerID) && !r.hasMade(e.ContainerID, int(e.Pid))
+		return !r.busy.IsHeld(e.ContainerID) && !r.hasMade(e.ContainerID, int(e.Pid))
 	case interface{ GetContainerID() string }:
-		return !r.busy.isHeld(e.GetContainerID())
+		return !r.busy.IsHeld(e.GetContainerID())
 	case interface{ GetID() string }:
-		return !r.busy.isHeld(e.GetID())
+		return !r.busy.IsHeld(e.GetID())
 	default:
 		return true
 	}

@@ -1,4 +1,4 @@
-package containerd
+package keyed
 
 import (
 	"context"
@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-func TestKeyedLetsOneInAndForgets(t *testing.T) {
-	var k keyed
+func TestLockLetsOneInAndForgets(t *testing.T) {
+	var l Lock
 	var wg sync.WaitGroup
 	inside := 0
 	for range 50 {
 		wg.Go(func() {
-			unlock, err := k.lock(context.Background(), "a")
+			unlock, err := l.Lock(context.Background(), "a")
 			if err != nil {
 				t.Error(err)
 				return
@@ -22,27 +22,27 @@ func TestKeyedLetsOneInAndForgets(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if inside != 50 || len(k.held) != 0 {
-		t.Fatalf("%d went in, %d keys are kept", inside, len(k.held))
+	if inside != 50 || len(l.held) != 0 {
+		t.Fatalf("%d went in, %d keys are kept", inside, len(l.held))
 	}
 }
 
-func TestKeyedGivesUpWithItsContext(t *testing.T) {
-	var k keyed
-	unlock, err := k.lock(context.Background(), "a")
+func TestLockGivesUpWithItsContext(t *testing.T) {
+	var l Lock
+	unlock, err := l.Lock(context.Background(), "a")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := k.lock(ctx, "a"); err == nil {
+	if _, err := l.Lock(ctx, "a"); err == nil {
 		t.Fatal("a key that is held was given out")
 	}
-	if !k.isHeld("a") {
+	if !l.IsHeld("a") {
 		t.Fatal("the holder was forgotten")
 	}
 	unlock()
-	if k.isHeld("a") {
+	if l.IsHeld("a") {
 		t.Fatal("the key is kept")
 	}
 }
