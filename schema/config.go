@@ -19,25 +19,12 @@ type AgentConfig struct {
 	Hub         *HubLink            `json:"hub,omitempty"` // absent: the device stands alone
 }
 
-// Bounds on what is kept of one module's output.
-const (
-	minLogBytes = Bytes(64 << 10)
-	maxLogBytes = Bytes(1 << 30)
-)
-
-// check notes what is wrong and beyond CUE.
-func (c *AgentConfig) check(p *problems) {
-	if n := c.Logs.MaxBytes; n < minLogBytes || n > maxLogBytes {
-		p.add([]string{"logs", "maxBytes"}, "%d bytes is not within 64Ki and 1Gi", n)
-	}
-}
-
 // Repository says where definitions come from and what is accepted from there.
 type Repository struct {
 	URL            string   `json:"url"`                                  // https://, ssh://, user@host:path, or an absolute path
 	Branch         string   `json:"branch"`                               // default main
 	Path           string   `json:"path,omitempty"`                       // the device's directory; default: found by name
-	Poll           Duration `json:"poll"`                                 // between two looks, with jitter; default 1m
+	Poll           Duration `json:"poll"`                                 // between two looks, with jitter; 1s to 24h, default 1m
 	Verify         string   `json:"verify"`                               // VerifySigned or VerifyOff; no default
 	AllowedSigners string   `json:"allowedSigners,omitempty" path:"file"` // file in ssh-keygen's ALLOWED SIGNERS format
 	TokenFile      string   `json:"tokenFile,omitempty" path:"file"`      // HTTPS: "token" or "user:password"
@@ -84,18 +71,18 @@ type LeafConfig struct {
 
 // OutboxConfig bounds what waits for the hub.
 type OutboxConfig struct {
-	MaxBytes Bytes    `json:"maxBytes"` // on disk; default 256Mi
-	TTL      Duration `json:"ttl"`      // default 2h
+	MaxBytes Bytes    `json:"maxBytes"` // on disk; 4Mi to 1Ti, default 256Mi
+	TTL      Duration `json:"ttl"`      // 1s to a year, default 2h
 }
 
 // DiskConfig bounds what the agent takes of the disk.
 type DiskConfig struct {
-	Reserve Bytes `json:"reserve"` // stays free where images are unpacked; default 128Mi
+	Reserve Bytes `json:"reserve"` // stays free where images are unpacked; at most 1Ti, default 128Mi
 }
 
 // LogsConfig bounds what is kept of the modules' output.
 type LogsConfig struct {
-	MaxBytes Bytes `json:"maxBytes"` // of each module, on disk; default 4Mi
+	MaxBytes Bytes `json:"maxBytes"` // of each module, on disk; 64Ki to 1Gi, default 4Mi
 }
 
 // HubLink says where the hub is.

@@ -143,8 +143,40 @@ func TestConfigOverrides(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", override, err, want)
 		}
 	}
-	if _, err := schema.LoadAgentConfig(path, map[string]string{"logs.maxBytes": "1Ki"}); err == nil || err.Error() != "logs.maxBytes: 1024 bytes is not within 64Ki and 1Gi" {
-		t.Errorf("an override is not held to the bounds: %v", err)
+	for override, want := range map[string]string{
+		"logs.maxBytes=1Ki":   "logs.maxBytes: 1024 bytes is not within 64Ki and 1Gi",
+		"outbox.maxBytes=1Ki": "outbox.maxBytes: 1024 bytes is not within 4Mi and 1Ti",
+		"outbox.ttl=1ms":      "outbox.ttl: 1ms is not within 1s and 8760h0m0s",
+		"disk.reserve=2Ti":    "disk.reserve: 2199023255552 bytes is not within 0 and 1Ti",
+		"repository.poll=1ms": "repository.poll: 1ms is not within 1s and 24h0m0s",
+	} {
+		path, value, _ := strings.Cut(override, "=")
+		_, err := schema.LoadAgentConfig(writeConfig(t, leastAgent), map[string]string{path: value})
+		if err == nil || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("--set %s: got %v, want %s", override, err, want)
+		}
+	}
+}
+
+// The ends of each range are within it.
+func TestConfigBounds(t *testing.T) {
+	for _, source := range []string{
+		`repository: poll: "1s"
+outbox: {maxBytes: "4Mi", ttl: "1s"}
+disk: reserve: 0
+logs: maxBytes: "64Ki"`,
+		`repository: poll: "24h"
+outbox: {maxBytes: "1Ti", ttl: "8760h"}
+disk: reserve: "1Ti"
+logs: maxBytes: "1Gi"`,
+	} {
+		if _, err := schema.LoadAgentConfig(writeConfig(t, leastAgent+source), nil); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err := schema.LoadHubConfig(writeConfig(t, `repository: {url: "/srv/fleet.git", verify: "off", poll: "1ms"}`), nil)
+	if err == nil || !strings.HasSuffix(err.Error(), ":1:52: repository.poll: 1ms is not within 1s and 24h0m0s") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -163,6 +195,15 @@ func TestBadConfig(t *testing.T) {
 		"few logs":      {leastAgent + "logs: maxBytes: 64Ki-1\n", "agent.cue:3:7: logs.maxBytes: 65535 bytes is not within 64Ki and 1Gi"},
 		"many logs":     {leastAgent + "\nlogs: {\n\tmaxBytes: \"2Gi\"\n}\n", "agent.cue:5:2: logs.maxBytes: 2147483648 bytes is not within 64Ki and 1Gi"},
 		"bad logs":      {leastAgent + "logs: maxBytes: \"4MB\"\n", "agent.cue:3:7: logs.maxBytes: a size is a number of bytes"},
+		"often":         {leastAgent + "repository: poll: \"999ms\"\n", "agent.cue:3:13: repository.poll: 999ms is not within 1s and 24h0m0s"},
+		"always":        {leastAgent + "repository: poll: \"0s\"\n", "agent.cue:3:13: repository.poll: 0s is not within 1s and 24h0m0s"},
+		"seldom":        {leastAgent + "repository: {\n\tpoll: \"25h\"\n}\n", "agent.cue:4:2: repository.poll: 25h0m0s is not within 1s and 24h0m0s"},
+		"no outbox":     {leastAgent + "outbox: maxBytes: 0\n", "agent.cue:3:9: outbox.maxBytes: 0 bytes is not within 4Mi and 1Ti"},
+		"small outbox":  {leastAgent + "outbox: maxBytes: 4Mi-1\n", "agent.cue:3:9: outbox.maxBytes: 4194303 bytes is not within 4Mi and 1Ti"},
+		"large outbox":  {leastAgent + "outbox: maxBytes: \"2Ti\"\n", "agent.cue:3:9: outbox.maxBytes: 2199023255552 bytes is not within 4Mi and 1Ti"},
+		"no ttl":        {leastAgent + "outbox: ttl: \"0s\"\n", "agent.cue:3:9: outbox.ttl: 0s is not within 1s and 8760h0m0s"},
+		"long ttl":      {leastAgent + "outbox: ttl: \"8761h\"\n", "agent.cue:3:9: outbox.ttl: 8761h0m0s is not within 1s and 8760h0m0s"},
+		"large reserve": {leastAgent + "disk: reserve: 1Ti+1\n", "agent.cue:3:7: disk.reserve: 1099511627777 bytes is not within 0 and 1Ti"},
 		"bad reserve":   {leastAgent + "disk: reserve: -1\n", "agent.cue:3:7: disk.reserve: a size is a number of bytes"},
 		"typo in disk":  {leastAgent + "disk: reserved: \"1Gi\"\n", "agent.cue:3:7: disk.reserved: field not allowed: is reserve meant?"},
 		"no keys":       {leastAgent + "images: [{name: \"x\", match: \"**\", keys: []}]\n", "images.0.keys"},
