@@ -1,6 +1,7 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"regexp"
@@ -15,7 +16,7 @@ func hint(at []string, message string) ([]string, string) {
 	if strings.Contains(message, "cannot find module providing package") {
 		return at, message + ": nothing is fetched: vendor it under cue.mod/pkg"
 	}
-	if better := badProbe(at, message); better != "" {
+	if better := cmp.Or(badProbe(at, message), badMount(at, message)); better != "" {
 		return at, better
 	}
 	if message != "field not allowed" {
@@ -31,6 +32,9 @@ func hint(at []string, message string) ([]string, string) {
 	}
 	if near := nearest(unquoted(at[len(at)-1]), fieldNames()); len(near) > 0 && len(near) <= 3 {
 		return at, "field not allowed: is " + strings.Join(near, " or ") + " meant?"
+	}
+	if len(at) > 2 && at[len(at)-3] == "mounts" {
+		return at, "field not allowed: a mount says volume, tmpfs or host, and readOnly"
 	}
 	return at, message
 }
@@ -61,9 +65,30 @@ func badProbe(at []string, message string) string {
 	return ""
 }
 
+// badMount says what is wrong with a #Mount where CUE prints how it is defined;
+// "" when that is not so.
+func badMount(at []string, message string) string {
+	if len(at) < 2 || at[len(at)-2] != "mounts" {
+		return ""
+	}
+	if m := mountCountRE.FindStringSubmatch(message); m != nil && m[1] == "Min" {
+		return mountIs + ": there is none; say volume: \"data\" for what is to outlive the container, tmpfs: \"16Mi\" for memory, or host: with a path on the device"
+	} else if m != nil {
+		return mountIs + ": there is more than one; keep one, and mount the other at a path of its own"
+	}
+	if notMountRE.MatchString(message) {
+		return mountIs + `, as in {volume: "data"}`
+	}
+	return ""
+}
+
+const mountIs = "a mount is exactly one of volume, tmpfs and host"
+
 const notWords = `a command is a list of words, the program first, as in ["/app/check", "-v"]: no shell splits it`
 
 var (
+	mountCountRE = regexp.MustCompile(`\(does not satisfy struct\.(Min|Max)Fields\(2\)\)`)
+	notMountRE   = regexp.MustCompile(`^conflicting values .* \(mismatched types `)
 	fieldCountRE = regexp.MustCompile(`\(does not satisfy struct\.(Min|Max)Fields\(4\)\)`)
 	probeRE      = regexp.MustCompile(`\.health\.(startup|liveness|readiness)$`)
 	notWordsRE   = regexp.MustCompile(`^(incompatible list lengths|conflicting values .* \(mismatched types )`)
