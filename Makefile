@@ -8,10 +8,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
 TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck
 
-.PHONY: help build test unit check lint vuln cross shell demo bench soak tools clean
+.PHONY: help build test test-unified unit check lint vuln cross shell demo bench soak tools clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build/tidemark for this machine
 	@mkdir -p build
@@ -26,6 +26,7 @@ lint:
 	go vet -p 2 ./...
 	go vet -p 2 -tags bench ./internal/bench
 	go vet -p 2 -tags soak ./internal/fault
+	go vet -p 2 -tags unified ./internal/harness/unified
 	go vet -p 2 -tags failpoint ./internal/failpoint
 	$$(tools/get staticcheck) ./...
 
@@ -46,6 +47,11 @@ cross: ## build for every platform that is released, into build/
 
 unit: tools ## all Go tests with -race, on real containerd, registries, Git and NATS
 	go test -p 2 -race -timeout 15m ./...
+
+test-unified: tools ## the runtime's tests under cgroup version 2 only: Debian's kernel in QEMU, slow; ONLY=<regexp> [ACCELERATOR=kvm]
+	@command -v qemu-system-x86_64 >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-x86; } >&2
+	go test -tags unified -count=1 -timeout 8h -run TestUnified ./internal/harness/unified -v \
+	  -only '$(ONLY)' -accelerator $(or $(ACCELERATOR),tcg)
 
 shell: build ## the stage of the quickstart, to play its story by hand
 	examples/quickstart/shell

@@ -45,6 +45,7 @@ var rooms = map[string][]string{
 	"internal/fault":       {"…"},
 	"internal/fault/…":     {},
 	"internal/harness":     {"schema"},
+	"internal/harness/…":   {"internal/harness", "internal/harness/…"},
 	"internal/layout":      {},
 	"internal/netns":       {},
 	"internal/bench":       {"…"},
