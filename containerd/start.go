@@ -131,7 +131,7 @@ func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, fil
 	}
 	spec, err := blueprint{
 		module: module, image: wishes, user: rec.user, namespace: r.config.Namespace,
-		mounts: mounts, env: env, swap: cgroup.SwapAccounted(), files: fileLimit(),
+		mounts: mounts, env: env, swap: cgroup.SwapAccounted(r.config.Namespace), files: fileLimit(),
 	}.specification()
 	if err != nil {
 		return containers.Container{}, err

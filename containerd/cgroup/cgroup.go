@@ -24,15 +24,21 @@ func unified() bool {
 	return unix.Statfs(top, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC
 }
 
-// SwapAccounted reports whether a memory limit can cover swap. Version 2 shows
-// the file in every group but the root one.
-func SwapAccounted() bool {
-	pattern := filepath.Join(top, "memory", "memory.memsw.limit_in_bytes")
+// SwapAccounted reports whether a memory limit of the namespace's containers can
+// cover swap. Version 2 shows that in groups only to whose parent the memory
+// controller was given, and before a machine's first container there may be none:
+// so this makes the namespace's group and gives it the controller, as runc does.
+func SwapAccounted(namespace string) bool {
+	file := filepath.Join(top, "memory", "memory.memsw.limit_in_bytes")
 	if unified() {
-		pattern = filepath.Join(top, "*", "memory.swap.max")
+		group := filepath.Join(top, namespace)
+		file = filepath.Join(group, "memory.swap.max")
+		// What goes wrong shows in the file, and again when runc does the same.
+		_ = os.Mkdir(group, 0o755)
+		_ = os.WriteFile(filepath.Join(top, "cgroup.subtree_control"), []byte("+memory"), 0)
 	}
-	found, _ := filepath.Glob(pattern) // the pattern is well-formed
-	return len(found) > 0
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // OOMKilled reports whether the kernel ended a process of the container with
