@@ -6,8 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/tidemark-edge/tidemark/containerd/probe"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/containerd/probe"
 )
 
 // keptAnswer is how much is kept of the end of what a command prints, in bytes.

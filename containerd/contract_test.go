@@ -24,7 +24,7 @@ func TestContract(t *testing.T) {
 				fails.Image, fails.Restart.Policy = other, schema.RestartNever
 				return contract.Fixture{
 					Runtime:  s.Runtime,
-					Store:    s.Runtime,
+					Store:    s.Store,
 					Verifier: signingtest.Accept(t, s.image, other),
 					Stays:    s.module("stays", "wait"),
 					Pause:    func(id string) { s.ctr("task", "pause", id) },

@@ -89,7 +89,7 @@ func TestPullInAProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Pull(t.Context(), proof(t, image)); err != nil {
+	if err := r.Images.Pull(t.Context(), proof(t, image)); err != nil {
 		t.Fatal(err)
 	}
 }

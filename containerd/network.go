@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
 )

@@ -2,13 +2,10 @@ package containerd
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
-	"os"
-	"syscall"
 
 	"github.com/containerd/containerd/v2/core/containers"
+
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -66,34 +63,4 @@ func (r *Runtime) remind(records []listed) {
 		}
 	}
 	r.owed = owed
-}
-
-// crumb is how much of the ballast is given up at a time to make a task, in
-// bytes; it needs a block or two.
-const crumb = 64 << 10
-
-// crumble gives up a piece of the ballast. To make a task, containerd 1.6 and 2
-// make a directory below their root, which is on a disk, and delete it with the
-// task. All else that a task needs (bundle, specification, pipes) is below the
-// state directory, on a tmpfs. So on a disk without one free block a module that
-// ended would stay down for want of one. What is left of the ballast is for the
-// next time, and for Prune, which takes in what is missing.
-func (r *Runtime) crumble(ctx context.Context) error {
-	at, err := r.roots(ctx)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(at.ballast(), os.O_WRONLY|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return fmt.Errorf("give up ballast: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || info.Size() == 0 {
-		return errors.Join(errors.New("give up ballast: there is none left"), err)
-	}
-	if err := f.Truncate(max(0, info.Size()-crumb)); err != nil {
-		return fmt.Errorf("give up ballast: %w", err)
-	}
-	return f.Sync() // before that, its blocks may not be had
 }

@@ -65,7 +65,7 @@ func (r *Runtime) restart(ctx context.Context, id string, restarts int) error {
 	if err := r.refresh(ctx, container, rec); err != nil {
 		return err
 	}
-	mounts, err := r.rootMounts(ctx, id, rec.chain)
+	mounts, err := r.Images.Mounts(ctx, id, rec.chain)
 	if err != nil {
 		return err
 	}

@@ -9,17 +9,19 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/core/snapshots"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
 	"github.com/tidemark-edge/tidemark/containerd/keyed"
+	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // Runtime runs modules in one namespace of one containerd. Its methods may be
 // called concurrently; its fields are set before the first call.
 type Runtime struct {
+	// Images are those that its containers are made from. Open sets it.
+	Images *store.Store
 	// StateDir survives reboots. Below it are volumes/<module>/<volume>,
 	// logs/<module>.log and hosts/<module>.
 	StateDir string
@@ -27,17 +29,12 @@ type Runtime struct {
 	// in probes, are pipes by which commands of probes answer. Empty is none:
 	// an error of a probe then does not quote what its command printed.
 	RunDir string
-	// Registries says how to reach a registry, by host[:port], where the
-	// defaults do not do.
-	Registries map[string]schema.Registry
 	// HostMounts are the host paths that a module may mount, with all below
 	// them.
 	HostMounts []string
 	// HostNetwork names the modules that may use the host's network; "*" is
 	// all of them.
 	HostNetwork []string
-	// Reserve stays free where images are unpacked.
-	Reserve schema.Bytes
 	// Identity makes, if it is missing, the directory with the credential of a
 	// module whose first process has these ids. It is mounted read-only at
 	// /run/tidemark, and env is added to the module's. Nil is none.
@@ -57,9 +54,8 @@ type Runtime struct {
 
 	config schema.ContainerdConfig
 	client *client.Client
-	busy   keyed.Lock // containers and images being changed
+	busy   keyed.Lock // containers being changed, and commands of probes
 	logs   logs
-	purged bool // what a former boot left is gone; who holds the key "purge" may look
 
 	mu     sync.Mutex
 	met    map[string]run               // running containers by id, as last observed or started
@@ -103,16 +99,12 @@ func Open(config schema.ContainerdConfig) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("containerd at %s: %w", config.Address, err)
 	}
-	return &Runtime{config: config, client: c, met: map[string]run{}}, nil
+	images := &store.Store{Client: c, Snapshotter: config.Snapshotter}
+	return &Runtime{Images: images, config: config, client: c, met: map[string]run{}}, nil
 }
 
 // Close lets go of the daemon. Containers run on.
 func (r *Runtime) Close() error { return r.client.Close() }
-
-// snapshots are where files of images and containers are.
-func (r *Runtime) snapshots() snapshots.Snapshotter {
-	return r.client.SnapshotService(r.config.Snapshotter)
-}
 
 // containerID names the container of a module's definition. The hash is in it
 // so that the old and the new one can exist side by side.

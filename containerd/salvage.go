@@ -10,8 +10,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/tidemark-edge/tidemark/containerd/database"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/containerd/database"
 )
 
 const (
@@ -30,7 +31,12 @@ const (
 func (r *Runtime) Guard(ctx context.Context, warn func(error)) {
 	var down time.Time
 	var said string
-	for pause(ctx, guardEach) == nil {
+	for {
+		select {
+		case <-time.After(guardEach):
+		case <-ctx.Done():
+			return
+		}
 		if r.serves(ctx) == nil {
 			down, said = time.Time{}, ""
 			continue

@@ -12,8 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 
-	"github.com/tidemark-edge/tidemark/containerd/account"
 	"github.com/tidemark-edge/tidemark/containerd/cgroup"
+	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -72,12 +72,12 @@ func (r *Runtime) clear(ctx context.Context, id string) (running bool, err error
 // make makes and launches a container that is not there. The container record
 // comes first and owns the snapshot from its first moment on.
 func (r *Runtime) make(ctx context.Context, id string, module schema.Module, commit string) (err error) {
-	files, err := r.rootfs(ctx, module.Image)
+	files, err := r.Images.Rootfs(ctx, module.Image)
 	if err != nil {
 		return err
 	}
 	rec := record{
-		module: module.Name, hash: module.Hash(), commit: commit, image: module.Image, chain: files.chain,
+		module: module.Name, hash: module.Hash(), commit: commit, image: module.Image, chain: files.Chain,
 		network: module.Network, stop: stopOf(module.Stop), started: time.Now(),
 	}
 	container, err := r.draw(ctx, id, module, files, &rec)
@@ -96,7 +96,7 @@ func (r *Runtime) make(ctx context.Context, id string, module schema.Module, com
 		}
 	}()
 	failpoint.Reach("containerd.recorded")
-	mounts, err := r.prepare(ctx, id, files.chain)
+	mounts, err := r.Images.Prepare(ctx, id, files.Chain)
 	if err != nil {
 		return fmt.Errorf("make its root filesystem: %w", err)
 	}
@@ -105,20 +105,12 @@ func (r *Runtime) make(ctx context.Context, id string, module schema.Module, com
 }
 
 // draw completes rec with the user and writes the container record.
-func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, files rootfs, rec *record) (containers.Container, error) {
-	wishes, err := r.imageConfig(ctx, files.config)
+func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, files store.Rootfs, rec *record) (containers.Container, error) {
+	wishes, err := r.Images.Config(ctx, files)
 	if err != nil {
 		return containers.Container{}, err
 	}
-	switch {
-	case module.User != "":
-		rec.user, err = r.user(ctx, module.User, files.chain)
-	case files.user != "":
-		rec.user, err = account.Parse(files.user)
-	default:
-		rec.user, err = r.user(ctx, wishes.User, files.chain)
-	}
-	if err != nil {
+	if rec.user, err = r.Images.User(ctx, files, module.User); err != nil {
 		return containers.Container{}, err
 	}
 	identity, env, err := r.identity(ctx, *rec)

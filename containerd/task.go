@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -51,7 +52,7 @@ func (r *Runtime) launch(ctx context.Context, id string, rec record, rootfs []mo
 		}
 	}()
 	pid, err := r.createTask(ctx, request)
-	for schema.IsNoRoom(err) && r.crumble(ctx) == nil {
+	for schema.IsNoRoom(err) && r.Images.Crumble(ctx) == nil {
 		pid, err = r.createTask(ctx, request)
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/containerd/v2/client"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/tidemark-edge/tidemark/containerd"
+	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/reconciler"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -24,7 +25,10 @@ import (
 	"github.com/tidemark-edge/tidemark/signing/signingtest"
 )
 
-var _ reconciler.Runtime = (*containerd.Runtime)(nil)
+var (
+	_ reconciler.Runtime = (*containerd.Runtime)(nil)
+	_ reconciler.Store   = (*store.Store)(nil)
+)
 
 // world is what the scenarios of one version of containerd share.
 type world struct {
@@ -81,6 +85,7 @@ func (w *world) push(t testing.TB, repo string, files map[string]string, config 
 type stage struct {
 	*world
 	*containerd.Runtime
+	*store.Store
 	t        testing.TB
 	ctx      context.Context
 	config   schema.ContainerdConfig
@@ -121,7 +126,7 @@ func (s *stage) open(stateDir string) {
 		s.attached = append(s.attached, fmt.Sprintf("%s %d", module, pid))
 		return nil
 	}
-	s.Runtime = r
+	s.Runtime, s.Store = r, r.Images
 }
 
 // clear removes everything from the namespace, and what a namespace leaves

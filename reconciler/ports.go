@@ -55,7 +55,7 @@ type Runtime interface {
 	Remove(ctx context.Context, id string) error
 }
 
-// Store keeps images on the disk. containerd's is the same thing as its Runtime.
+// Store keeps images on the disk: those that its Runtime starts containers from.
 type Store interface {
 	// Room reports whether images, as far as they are not on the disk yet, fit
 	// there: it asks for their sizes, downloads nothing else, and refuses with a

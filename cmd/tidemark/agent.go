@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/containerd"
+	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/internal/boot"
 	"github.com/tidemark-edge/tidemark/reconciler"
 	"github.com/tidemark-edge/tidemark/reconciler/gitsource"
@@ -86,18 +87,18 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		return err
 	}
 	defer runtime.Close()
-	runtime.StateDir, runtime.RunDir, runtime.Registries = config.StateDir, config.RunDir, config.Registries
+	runtime.Images.Registries, runtime.Images.Reserve = config.Registries, config.Disk.Reserve
+	runtime.StateDir, runtime.RunDir = config.StateDir, config.RunDir
 	runtime.HostMounts, runtime.HostNetwork = config.HostMounts, config.HostNetwork
 	runtime.Identity, runtime.Attach = l.Identity, l.Attach
-	runtime.Reserve, runtime.LogBytes, runtime.RunDir = config.Disk.Reserve, int64(config.Logs.MaxBytes), config.RunDir
-	runtime.Warn = warn("containerd")
+	runtime.LogBytes, runtime.Warn = int64(config.Logs.MaxBytes), warn("containerd")
 
 	bootID, _ := boot.ID() // empty where the kernel does not tell: no start of the agent counts as a boot then
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Boot:   bootID,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
-		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime, verifier}, Reporter: l,
+		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime.Images, verifier}, Reporter: l,
 		Renderer: sandboxAt(config.Repository.Path), Permits: runtime.Permits, Prober: probers{runtime, l}, Output: runtime,
 	}
 
@@ -150,13 +151,13 @@ func openSource(stateDir string, repo schema.Repository) (*gitsource.Source, err
 
 // stock is the images, which take their evidence along when they are pruned.
 type stock struct {
-	*containerd.Runtime
+	*store.Store
 	evidence *signing.Verifier
 }
 
 // Prune implements reconciler.Store.
 func (s stock) Prune(ctx context.Context, keep []schema.Image) error {
-	return errors.Join(s.Runtime.Prune(ctx, keep), s.evidence.Prune(keep))
+	return errors.Join(s.Store.Prune(ctx, keep), s.evidence.Prune(keep))
 }
 
 // logMended says what the source found damaged and set aside.

@@ -49,7 +49,7 @@ func noopPass(t *testing.T, daemon *harness.Daemon, image schema.Image, n int) (
 	observed := observedRuntime{rt, make(chan struct{}, 1)}
 	r := &reconciler.Reconciler{
 		Device: deviceName, StateDir: t.TempDir(), Poll: time.Hour, Log: slog.New(slog.DiscardHandler),
-		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: observed, Store: rt, Reporter: nobody{},
+		Source: still{}, Renderer: modules{n, image}, Verifier: signingtest.Accept(t, image), Runtime: observed, Store: rt.Images, Reporter: nobody{},
 	}
 	done := make(chan struct{})
 	go func() { r.Run(ctx); close(done) }()

@@ -55,11 +55,11 @@ func measurePull(t *testing.T, f *table) {
 		settleDisk()
 		p := proofOf(t, image)
 		began := time.Now()
-		if err := r.Pull(context.Background(), p); err != nil {
+		if err := r.Images.Pull(context.Background(), p); err != nil {
 			t.Fatal(err)
 		}
 		took := time.Since(began)
-		if err := r.Prune(context.Background(), nil); err != nil {
+		if err := r.Images.Prune(context.Background(), nil); err != nil {
 			t.Fatal(err)
 		}
 		return took

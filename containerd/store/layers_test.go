@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -136,21 +137,16 @@ func TestOddImagesAreRefused(t *testing.T) {
 }
 
 func layersFrom(t *testing.T, server *httptest.Server, dgst digest.Digest) ([]layer, error) {
-	r, err := Open(schema.ContainerdConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
 	image := schema.Image(strings.TrimPrefix(server.URL, "http://") + "/odd@" + dgst.String())
-	up, err := r.upstream(image)
+	resolver, err := (&Store{}).resolver(image.Registry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := local.NewStore(t.TempDir())
+	content, err := local.NewStore(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	up.store = store
+	up := &upstream{Resolver: resolver, image: image, store: content}
 	return up.layers(context.Background())
 }
 

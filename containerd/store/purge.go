@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -26,20 +26,20 @@ import (
 // not there, which containerd would not fetch again; so blobs are read and
 // compared with their digest. A download that has not ended is not looked at: it
 // is compared with its digest when it ends, and thrown away then.
-func (r *Runtime) purgeUnready(ctx context.Context) error {
-	unlock, err := r.busy.Lock(ctx, "purge")
+func (s *Store) purgeUnready(ctx context.Context) error {
+	unlock, err := s.busy.Lock(ctx, "purge")
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	if r.purged {
+	if s.purged {
 		return nil
 	}
 	now, err := boot.ID()
 	if err != nil {
 		return err
 	}
-	held, err := r.client.LeasesService().List(ctx)
+	held, err := s.Client.LeasesService().List(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,11 +50,11 @@ func (r *Runtime) purgeUnready(ctx context.Context) error {
 			continue
 		}
 		former = append(former, lease)
-		if err := r.inherit(ctx, lease, image); err != nil {
+		if err := s.inherit(ctx, lease, image); err != nil {
 			return err
 		}
 	}
-	records, err := r.client.ImageService().List(ctx)
+	records, err := s.Client.ImageService().List(ctx)
 	if err != nil {
 		return err
 	}
@@ -62,28 +62,28 @@ func (r *Runtime) purgeUnready(ctx context.Context) error {
 		if record.Labels[labelReady] != "" {
 			continue
 		}
-		if err := r.client.ImageService().Delete(ctx, record.Name); err != nil && !errdefs.IsNotFound(err) {
+		if err := s.Client.ImageService().Delete(ctx, record.Name); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
 	for _, lease := range former {
-		if err := r.client.LeasesService().Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
+		if err := s.Client.LeasesService().Delete(ctx, lease); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
 	// What nothing holds is to be gone before a pull looks.
-	if err := r.collect(ctx); err != nil {
+	if err := s.collect(ctx); err != nil {
 		return err
 	}
-	r.purged = true
+	s.purged = true
 	return nil
 }
 
 // inherit takes what a former boot had downloaded of image into a lease of this
 // one: not the snapshots, and not the documents, for a configuration holds its
 // snapshots.
-func (r *Runtime) inherit(ctx context.Context, former leases.Lease, image schema.Image) error {
-	service, store := r.client.LeasesService(), r.client.ContentStore()
+func (s *Store) inherit(ctx context.Context, former leases.Lease, image schema.Image) error {
+	service, store := s.Client.LeasesService(), s.Client.ContentStore()
 	resources, err := service.ListResources(ctx, former)
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -91,7 +91,7 @@ func (r *Runtime) inherit(ctx context.Context, former leases.Lease, image schema
 	if err != nil {
 		return fmt.Errorf("download of %s: %w", image, err)
 	}
-	heir, err := r.lease(ctx, image)
+	heir, err := s.lease(ctx, image)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/transfer"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -24,12 +25,12 @@ type upstream struct {
 	refuse func(ocispec.Descriptor) // told of what the registry does not go on with in the middle; may be nil
 }
 
-func (r *Runtime) upstream(image schema.Image) (*upstream, error) {
-	resolver, err := r.resolver(image.Registry())
+func (s *Store) upstream(image schema.Image) (*upstream, error) {
+	resolver, err := s.resolver(image.Registry())
 	if err != nil {
 		return nil, err
 	}
-	return &upstream{Resolver: resolver, image: image, store: r.client.ContentStore()}, nil
+	return &upstream{Resolver: resolver, image: image, store: s.Client.ContentStore()}, nil
 }
 
 // Resolve describes what the image's digest means.

@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -18,8 +18,8 @@ type roots struct {
 	database  string // file meta.db, two directories below containerd's root
 }
 
-func (r *Runtime) roots(ctx context.Context) (roots, error) {
-	response, err := r.client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1", "type==io.containerd.metadata.v1")
+func (s *Store) roots(ctx context.Context) (roots, error) {
+	response, err := s.Client.IntrospectionService().Plugins(ctx, "type==io.containerd.snapshotter.v1", "type==io.containerd.content.v1", "type==io.containerd.metadata.v1")
 	if err != nil {
 		return roots{}, fmt.Errorf("ask where containerd keeps its files: %w", err)
 	}
@@ -28,7 +28,7 @@ func (r *Runtime) roots(ctx context.Context) (roots, error) {
 		switch {
 		case p.Type == "io.containerd.content.v1" && p.ID == "content":
 			found.content = p.Exports["root"]
-		case p.Type == "io.containerd.snapshotter.v1" && p.ID == r.config.Snapshotter:
+		case p.Type == "io.containerd.snapshotter.v1" && p.ID == s.Snapshotter:
 			found.snapshots = p.Exports["root"]
 		case p.Type == "io.containerd.metadata.v1" && p.ID == "bolt":
 			found.database = p.Exports["path"]
@@ -40,10 +40,14 @@ func (r *Runtime) roots(ctx context.Context) (roots, error) {
 	return found, nil
 }
 
+// belowItsRoot is the snapshotter of which it is known that all its files are on the
+// filesystem of its root.
+const belowItsRoot = "overlayfs"
+
 // sync brings what containerd has downloaded and unpacked to the disk. It can
 // do so itself only from version 2.0 on.
-func (r *Runtime) sync(ctx context.Context) error {
-	found, err := r.roots(ctx)
+func (s *Store) sync(ctx context.Context) error {
+	found, err := s.roots(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,7 +59,7 @@ func (r *Runtime) sync(ctx context.Context) error {
 			return fmt.Errorf("sync %s: %w", root, err)
 		}
 	}
-	if found.snapshots == "" || r.config.Snapshotter != DefaultSnapshotter {
+	if found.snapshots == "" || s.Snapshotter != belowItsRoot {
 		unix.Sync() // its files may be on filesystems of their own
 	}
 	return nil

@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -7,10 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/containerd/v2/core/leases"
 	"golang.org/x/sys/unix"
-
-	"github.com/tidemark-edge/tidemark/internal/failpoint"
 )
 
 // ballastBytes is the room that deleting needs: containerd writes to its
@@ -61,18 +58,33 @@ func (at roots) ballast() string { return filepath.Join(at.daemon(), ballastFile
 // daemon is containerd's root directory.
 func (at roots) daemon() string { return filepath.Dir(filepath.Dir(at.database)) }
 
-// collect runs containerd's garbage collection to its end, so that what is
-// deleted is gone, and so that what hinders it is told. The lease of a
-// collection that was cut short goes with the next Prune.
-func (r *Runtime) collect(ctx context.Context) error {
-	service := r.client.LeasesService()
-	lease, err := service.Create(ctx, leases.WithRandomID(), leases.WithLabels(map[string]string{labelLeaseCollects: "true"}))
-	if err == nil {
-		failpoint.Reach("containerd.collect")
-		err = service.Delete(ctx, lease, leases.SynchronousDelete)
-	}
+// crumb is how much of the ballast is given up at a time to make a task, in
+// bytes; it needs a block or two.
+const crumb = 64 << 10
+
+// Crumble gives up a piece of the ballast. To make a task, containerd 1.6 and 2
+// make a directory below their root, which is on a disk, and delete it with the
+// task. All else that a task needs (bundle, specification, pipes) is below the
+// state directory, on a tmpfs. So on a disk without one free block a module that
+// ended would stay down for want of one. What is left of the ballast is for the
+// next time, and for Prune, which takes in what is missing. An error says that there
+// is none to give.
+func (s *Store) Crumble(ctx context.Context) error {
+	at, err := s.roots(ctx)
 	if err != nil {
-		return fmt.Errorf("collect what is deleted: %w", err)
+		return err
 	}
-	return nil
+	f, err := os.OpenFile(at.ballast(), os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("give up ballast: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return errors.Join(errors.New("give up ballast: there is none left"), err)
+	}
+	if err := f.Truncate(max(0, info.Size()-crumb)); err != nil {
+		return fmt.Errorf("give up ballast: %w", err)
+	}
+	return f.Sync() // before that, its blocks may not be had
 }

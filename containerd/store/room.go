@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -7,9 +7,10 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
-	"golang.org/x/sys/unix"
 )
 
 // need is what images will take of the disk, in bytes, beyond what they have.
@@ -28,36 +29,36 @@ type need struct {
 //
 // What is counted is the peak: a compressed layer is deleted only when the
 // whole image is unpacked. Layers that images share are counted once.
-func (r *Runtime) Room(ctx context.Context, images []signing.Verified) error {
+func (s *Store) Room(ctx context.Context, images []signing.Verified) error {
 	sum := need{layers: map[digest.Digest]bool{}, chains: map[digest.Digest]bool{}}
 	for _, proof := range images {
 		image := proof.Image()
 		if image == "" {
 			return errors.New("room: no proof that the image is signed")
 		}
-		if err := r.measure(ctx, image, &sum); err != nil {
+		if err := s.measure(ctx, image, &sum); err != nil {
 			return fmt.Errorf("room for %s: %w", image, err)
 		}
 	}
 	if sum.download == 0 && sum.unpacked == 0 {
 		return nil
 	}
-	found, err := r.roots(ctx)
+	found, err := s.roots(ctx)
 	if err != nil {
 		return fmt.Errorf("room: %w", err)
 	}
-	return r.weigh(sum, found)
+	return s.weigh(sum, found)
 }
 
 // measure adds to sum what image needs.
-func (r *Runtime) measure(ctx context.Context, image schema.Image, sum *need) error {
-	if _, err := r.rootfs(ctx, image); !errors.Is(err, errNotReady) {
+func (s *Store) measure(ctx context.Context, image schema.Image, sum *need) error {
+	if _, err := s.Rootfs(ctx, image); !errors.Is(err, errNotReady) {
 		return err // nil: it is ready
 	}
-	if err := r.purgeUnready(ctx); err != nil {
+	if err := s.purgeUnready(ctx); err != nil {
 		return fmt.Errorf("purge what an earlier boot left: %w", err)
 	}
-	layers, err := r.layers(ctx, image)
+	layers, err := s.layers(ctx, image)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (r *Runtime) measure(ctx context.Context, image schema.Image, sum *need) er
 	// has all below it.
 	missing := len(layers)
 	for ; missing > 0; missing-- {
-		_, err := r.snapshots().Stat(ctx, layers[missing-1].chain.String())
+		_, err := s.snapshots().Stat(ctx, layers[missing-1].chain.String())
 		if err == nil {
 			break
 		}
@@ -82,7 +83,7 @@ func (r *Runtime) measure(ctx context.Context, image schema.Image, sum *need) er
 			continue
 		}
 		sum.layers[layer.desc.Digest] = true
-		present, err := r.present(ctx, layer.desc)
+		present, err := s.present(ctx, layer.desc)
 		if err != nil {
 			return err
 		}
@@ -100,10 +101,10 @@ func add(a, b int64) int64 {
 }
 
 // weigh compares what is needed with what is free, on each filesystem.
-func (r *Runtime) weigh(sum need, found roots) error {
-	reserve := int64(r.Reserve)
+func (s *Store) weigh(sum need, found roots) error {
+	reserve := int64(s.Reserve)
 	if found.snapshots == "" {
-		return fmt.Errorf("room: the snapshotter %s does not say where it keeps its files", r.config.Snapshotter)
+		return fmt.Errorf("room: the snapshotter %s does not say where it keeps its files", s.Snapshotter)
 	}
 	one, err := sameFilesystem(found.content, found.snapshots)
 	if err != nil {

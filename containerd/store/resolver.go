@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"crypto/tls"
@@ -22,8 +22,8 @@ const (
 
 // resolver reaches the registry at host, and nothing else: credentials go to
 // that host only, and a registry on TLS cannot send us off it.
-func (r *Runtime) resolver(host string) (remotes.Resolver, error) {
-	config := r.Registries[host]
+func (s *Store) resolver(host string) (remotes.Resolver, error) {
+	config := s.Registries[host]
 	transport := docker.DefaultHTTPTransport(nil)
 	if config.CAFile != "" {
 		pool, err := readCA(config.CAFile)

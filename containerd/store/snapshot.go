@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -14,13 +14,13 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// prepare makes the root filesystem of a container from an image's snapshot, in
-// place of any that is left of a half-removed one.
-func (r *Runtime) prepare(ctx context.Context, id, chain string) ([]mount.Mount, error) {
-	mounts, err := r.prepareOnce(ctx, id, chain)
+// Prepare makes the root filesystem of a container from an image's snapshot, in
+// place of any that is left of a half-removed one, and returns how it is mounted.
+func (s *Store) Prepare(ctx context.Context, id, chain string) ([]mount.Mount, error) {
+	mounts, err := s.prepareOnce(ctx, id, chain)
 	if errdefs.IsAlreadyExists(err) {
-		if err = r.snapshots().Remove(ctx, id); err == nil {
-			mounts, err = r.prepareOnce(ctx, id, chain)
+		if err = s.snapshots().Remove(ctx, id); err == nil {
+			mounts, err = s.prepareOnce(ctx, id, chain)
 		}
 	}
 	return mounts, err
@@ -29,21 +29,21 @@ func (r *Runtime) prepare(ctx context.Context, id, chain string) ([]mount.Mount,
 // prepareOnce does so where there is none. containerd gives a snapshot's directory
 // its name before it records the snapshot. Cut off between the two, it later gives
 // the same name again, fails, and deletes what was in the way.
-func (r *Runtime) prepareOnce(ctx context.Context, id, chain string) ([]mount.Mount, error) {
-	mounts, err := r.snapshots().Prepare(ctx, id, chain)
+func (s *Store) prepareOnce(ctx context.Context, id, chain string) ([]mount.Mount, error) {
+	mounts, err := s.snapshots().Prepare(ctx, id, chain)
 	if err != nil && strings.Contains(err.Error(), "rename ") && strings.Contains(err.Error(), syscall.EEXIST.Error()) {
-		mounts, err = r.snapshots().Prepare(ctx, id, chain)
+		mounts, err = s.snapshots().Prepare(ctx, id, chain)
 	}
 	return mounts, err
 }
 
-// rootMounts returns what a container that is to run again mounts as its root
-// filesystem. One that is lost is made anew: what the module wrote there is gone,
-// but it can run.
-func (r *Runtime) rootMounts(ctx context.Context, id, chain string) ([]mount.Mount, error) {
-	mounts, err := r.snapshots().Mounts(ctx, id)
+// Mounts returns what a container that is to run again mounts as its root
+// filesystem, which was made by Prepare. One that is lost is made anew: what the
+// module wrote there is gone, but it can run.
+func (s *Store) Mounts(ctx context.Context, id, chain string) ([]mount.Mount, error) {
+	mounts, err := s.snapshots().Mounts(ctx, id)
 	if errdefs.IsNotFound(err) || err == nil && isLost(mounts) {
-		mounts, err = r.prepare(ctx, id, chain)
+		mounts, err = s.Prepare(ctx, id, chain)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("mount its root filesystem: %w", err)

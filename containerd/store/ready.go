@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -32,44 +32,48 @@ const maxImageConfig = 4 << 20
 // errNotReady says that an image is not, or not surely, on the disk.
 var errNotReady = errors.New("it is not on the disk: pull it first")
 
-// rootfs is an image that is on the disk and unpacked.
-type rootfs struct {
-	chain  string        // the snapshot with its files
+// Rootfs is an image that is on the disk and unpacked.
+type Rootfs struct {
+	Chain  string        // the snapshot with its files
 	config digest.Digest // its configuration
 	user   string        // label of that name; empty when the image's USER has no ids
 }
 
-// rootfs returns a ready image, or errNotReady. It costs two calls to the
-// daemon.
-func (r *Runtime) rootfs(ctx context.Context, image schema.Image) (rootfs, error) {
-	record, err := r.client.ImageService().Get(ctx, string(image))
+// Rootfs returns an image that is ready, whole also after a power cut; of one that
+// is not, the error says to pull it first. It costs two calls to the daemon.
+func (s *Store) Rootfs(ctx context.Context, image schema.Image) (Rootfs, error) {
+	record, err := s.Client.ImageService().Get(ctx, string(image))
 	if errdefs.IsNotFound(err) {
-		return rootfs{}, errNotReady
+		return Rootfs{}, errNotReady
 	}
 	if err != nil {
-		return rootfs{}, fmt.Errorf("look up the image: %w", err)
+		return Rootfs{}, fmt.Errorf("look up the image: %w", err)
 	}
-	found := rootfs{
-		chain:  record.Labels[labelImageChain],
+	found := Rootfs{
+		Chain:  record.Labels[labelImageChain],
 		config: digest.Digest(record.Labels[labelImageConfig]),
 		user:   record.Labels[labelImageUser],
 	}
-	if record.Labels[labelReady] != r.config.Snapshotter || record.Target.Digest.String() != image.Digest() || found.chain == "" || found.config.Validate() != nil {
-		return rootfs{}, errNotReady
+	if record.Labels[labelReady] != s.Snapshotter || record.Target.Digest.String() != image.Digest() || found.Chain == "" || found.config.Validate() != nil {
+		return Rootfs{}, errNotReady
 	}
-	_, err = r.snapshots().Stat(ctx, found.chain)
+	_, err = s.snapshots().Stat(ctx, found.Chain)
 	if errdefs.IsNotFound(err) {
-		return rootfs{}, errNotReady
+		return Rootfs{}, errNotReady
 	}
 	if err != nil {
-		return rootfs{}, fmt.Errorf("look up the image's files: %w", err)
+		return Rootfs{}, fmt.Errorf("look up the image's files: %w", err)
 	}
 	return found, nil
 }
 
-// imageConfig reads what the image wishes.
-func (r *Runtime) imageConfig(ctx context.Context, dgst digest.Digest) (ocispec.ImageConfig, error) {
-	store := r.client.ContentStore()
+// Config reads what a ready image wishes.
+func (s *Store) Config(ctx context.Context, files Rootfs) (ocispec.ImageConfig, error) {
+	return s.imageConfig(ctx, files.config)
+}
+
+func (s *Store) imageConfig(ctx context.Context, dgst digest.Digest) (ocispec.ImageConfig, error) {
+	store := s.Client.ContentStore()
 	info, err := store.Info(ctx, dgst)
 	if err != nil {
 		return ocispec.ImageConfig{}, fmt.Errorf("image configuration: %w", err)
@@ -89,12 +93,12 @@ func (r *Runtime) imageConfig(ctx context.Context, dgst digest.Digest) (ocispec.
 }
 
 // makeReady writes the marker, after everything is on the disk.
-func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
-	record, err := r.client.ImageService().Get(ctx, string(image))
+func (s *Store) makeReady(ctx context.Context, image schema.Image) error {
+	record, err := s.Client.ImageService().Get(ctx, string(image))
 	if err != nil {
 		return fmt.Errorf("look up the image: %w", err)
 	}
-	unpacked := client.NewImage(r.client, record)
+	unpacked := client.NewImage(s.Client, record)
 	layers, err := unpacked.RootFS(ctx)
 	if err != nil {
 		return fmt.Errorf("its layers: %w", err)
@@ -107,26 +111,26 @@ func (r *Runtime) makeReady(ctx context.Context, image schema.Image) error {
 		return fmt.Errorf("its configuration: %w", err)
 	}
 	chain := identity.ChainID(layers).String()
-	labels := map[string]string{labelReady: r.config.Snapshotter, labelImageChain: chain, labelImageConfig: config.Digest.String()}
-	wishes, err := r.imageConfig(ctx, config.Digest)
+	labels := map[string]string{labelReady: s.Snapshotter, labelImageChain: chain, labelImageConfig: config.Digest.String()}
+	wishes, err := s.imageConfig(ctx, config.Digest)
 	if err != nil {
 		return err
 	}
 	// A module may name a user of its own, so an image's that means nothing is
 	// no fault yet.
-	if u, err := r.user(ctx, wishes.User, chain); err == nil {
+	if u, err := s.resolve(ctx, wishes.User, chain); err == nil {
 		labels[labelImageUser] = u.String()
 	}
 	failpoint.Reach("containerd.unsynced")
-	if err := r.sync(ctx); err != nil {
+	if err := s.sync(ctx); err != nil {
 		return err
 	}
 	failpoint.Reach("containerd.synced")
 	record.Labels = labels
-	if _, err := r.client.ImageService().Update(ctx, record, "labels"); err != nil {
+	if _, err := s.Client.ImageService().Update(ctx, record, "labels"); err != nil {
 		return fmt.Errorf("mark it as ready: %w", err)
 	}
-	if at, err := r.roots(ctx); err == nil {
+	if at, err := s.roots(ctx); err == nil {
 		load(at)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"context"
@@ -44,17 +44,17 @@ const (
 // is not asked when it is there already. There is no deadline but ctx's: what
 // has come before an interruption is kept and not asked for again, also after a
 // reboot. A disk that is full is told by syscall.ENOSPC in the error's chain.
-func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
+func (s *Store) Pull(ctx context.Context, proof signing.Verified) error {
 	image := proof.Image()
 	if image == "" {
 		return errors.New("pull: no proof that the image is signed")
 	}
-	unlock, err := r.busy.Lock(ctx, string(image))
+	unlock, err := s.busy.Lock(ctx, string(image))
 	if err != nil {
 		return fmt.Errorf("pull %s: %w", image, err)
 	}
 	defer unlock()
-	err = r.pull(ctx, image)
+	err = s.pull(ctx, image)
 	if schema.IsNoRoom(err) {
 		return fmt.Errorf("pull %s: %w: %w", image, syscall.ENOSPC, err)
 	}
@@ -64,45 +64,45 @@ func (r *Runtime) Pull(ctx context.Context, proof signing.Verified) error {
 	return nil
 }
 
-func (r *Runtime) pull(ctx context.Context, image schema.Image) error {
-	if _, err := r.rootfs(ctx, image); !errors.Is(err, errNotReady) {
+func (s *Store) pull(ctx context.Context, image schema.Image) error {
+	if _, err := s.Rootfs(ctx, image); !errors.Is(err, errNotReady) {
 		return err // nil: it is ready
 	}
-	if err := r.purgeUnready(ctx); err != nil {
+	if err := s.purgeUnready(ctx); err != nil {
 		return fmt.Errorf("purge what an earlier boot left: %w", err)
 	}
-	lease, err := r.lease(ctx, image)
+	lease, err := s.lease(ctx, image)
 	if err != nil {
 		return err
 	}
 	failpoint.Reach("containerd.leased")
-	settled := r.settle(ctx)
-	err = r.fetch(leases.WithLease(ctx, lease.ID), image)
+	settled := s.settle(ctx)
+	err = s.fetch(leases.WithLease(ctx, lease.ID), image)
 	settled()
 	if err != nil {
 		return err
 	}
 	failpoint.Reach("containerd.fetched")
-	if err := r.makeReady(leases.WithLease(ctx, lease.ID), image); err != nil {
+	if err := s.makeReady(leases.WithLease(ctx, lease.ID), image); err != nil {
 		return err
 	}
 	failpoint.Reach("containerd.marked")
 	// The image record holds everything now. A lease that cannot be deleted
 	// holds no more than it should until Prune finds it.
-	_ = r.client.LeasesService().Delete(ctx, lease)
+	_ = s.Client.LeasesService().Delete(ctx, lease)
 	return nil
 }
 
 // lease returns the lease under which image is pulled during this boot, which
 // may be that of an earlier attempt. It does not expire: client.Pull's own would
 // after a day.
-func (r *Runtime) lease(ctx context.Context, image schema.Image) (leases.Lease, error) {
+func (s *Store) lease(ctx context.Context, image schema.Image) (leases.Lease, error) {
 	now, err := boot.ID()
 	if err != nil {
 		return leases.Lease{}, err
 	}
 	id := "tidemark-pull-" + strings.TrimPrefix(image.Digest(), "sha256:") + "-" + now
-	lease, err := r.client.LeasesService().Create(ctx, leases.WithID(id),
+	lease, err := s.Client.LeasesService().Create(ctx, leases.WithID(id),
 		leases.WithLabels(map[string]string{labelLeaseImage: string(image), labelLeaseBoot: now}))
 	if errdefs.IsAlreadyExists(err) {
 		return leases.Lease{ID: id}, nil
@@ -119,13 +119,13 @@ const settleEach = 10 * time.Second
 // settle syncs what comes from time to time, until the function that it returns
 // is called. containerd syncs a layer when it is complete, which over a slow link
 // may be never between two power cuts.
-func (r *Runtime) settle(ctx context.Context) (stop func()) {
+func (s *Store) settle(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for pause(ctx, settleEach) == nil {
-			_ = r.sync(ctx) // the sync that counts is the one before the marker
+			_ = s.sync(ctx) // the sync that counts is the one before the marker
 		}
 	}()
 	return func() { cancel(); <-done }
@@ -133,23 +133,23 @@ func (r *Runtime) settle(ctx context.Context) (stop func()) {
 
 // fetch downloads and unpacks. What came before and cannot be gone on with is
 // thrown away, once, or no later attempt could succeed.
-func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
-	up, err := r.upstream(image)
+func (s *Store) fetch(ctx context.Context, image schema.Image) error {
+	up, err := s.upstream(image)
 	if err != nil {
 		return err
 	}
 	seen := &ingests{refused: map[digest.Digest]bool{}}
 	up.refuse = seen.refuse
-	err = r.download(ctx, up, seen)
+	err = s.download(ctx, up, seen)
 	if isSpoilt(err) {
-		seen.abort(ctx, r.client.ContentStore())
-		if err = r.download(ctx, up, seen); isSpoilt(err) {
-			seen.abort(ctx, r.client.ContentStore())
+		seen.abort(ctx, s.Client.ContentStore())
+		if err = s.download(ctx, up, seen); isSpoilt(err) {
+			seen.abort(ctx, s.Client.ContentStore())
 		}
 	}
 	if isForgotten(err) {
-		if err = r.collect(ctx); err == nil {
-			err = r.download(ctx, up, seen)
+		if err = s.collect(ctx); err == nil {
+			err = s.download(ctx, up, seen)
 		}
 	}
 	if errdefs.IsNotFound(err) && !isForgotten(err) {
@@ -165,11 +165,11 @@ func (r *Runtime) fetch(ctx context.Context, image schema.Image) error {
 // they are a third of what an image takes, and nothing reads them again. An
 // image that shares layers with it finds them as snapshots, and does not fetch
 // them.
-func (r *Runtime) download(ctx context.Context, up *upstream, seen *ingests) error {
-	_, err := r.client.Pull(ctx, string(up.image),
+func (s *Store) download(ctx context.Context, up *upstream, seen *ingests) error {
+	_, err := s.Client.Pull(ctx, string(up.image),
 		client.WithResolver(up),
 		client.WithPullUnpack,
-		client.WithPullSnapshotter(r.config.Snapshotter),
+		client.WithPullSnapshotter(s.Snapshotter),
 		client.WithUnpackOpts([]client.UnpackOpt{client.WithUnpackLimiter(semaphore.NewWeighted(parallelUnpack))}),
 		client.WithDownloadLimiter(semaphore.NewWeighted(parallelLayers)),
 		client.WithChildLabelMap(images.ChildGCLabelsFilterLayers),

@@ -1,4 +1,4 @@
-package containerd
+package store
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -57,8 +58,8 @@ func (l layer) unpacked() int64 {
 
 // layers reads the layers of image for this platform, lowest first: from the
 // content store, and what is not there from the registry.
-func (r *Runtime) layers(ctx context.Context, image schema.Image) ([]layer, error) {
-	up, err := r.upstream(image)
+func (s *Store) layers(ctx context.Context, image schema.Image) ([]layer, error) {
+	up, err := s.upstream(image)
 	if err != nil {
 		return nil, err
 	}
@@ -121,8 +122,8 @@ func stack(ctx context.Context, descs []ocispec.Descriptor, diffs []digest.Diges
 }
 
 // present is how many bytes of a layer have come already.
-func (r *Runtime) present(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
-	store := r.client.ContentStore()
+func (s *Store) present(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
+	store := s.Client.ContentStore()
 	info, err := store.Info(ctx, desc.Digest)
 	if err == nil {
 		return info.Size, nil
