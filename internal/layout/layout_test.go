@@ -28,7 +28,9 @@ var rooms = map[string][]string{
 	"signing/…":            {"internal/durable", "schema", "signing", "signing/…"},
 	"twin":                 {},
 	"twin/leaf":            {"internal/challenge", "internal/durable", "internal/failpoint", "internal/netns", "schema", "twin"},
-	"twin/outbox":          {"internal/boot", "internal/failpoint", "schema", "twin"},
+	"twin/outbox":          {"internal/boot", "internal/durable", "internal/failpoint", "schema", "schema/condition", "twin", "twin/outbox/queue", "twin/outbox/uplink"},
+	"twin/outbox/queue":    {"internal/boot", "internal/failpoint", "schema", "twin"},
+	"twin/outbox/…":        {"internal/durable", "internal/failpoint", "schema", "twin", "twin/outbox/queue"},
 	"containerd":           {"containerd/…", "internal/boot", "internal/failpoint", "internal/netns", "schema", "signing"},
 	"containerd/store":     {"containerd/…", "internal/boot", "internal/failpoint", "schema", "signing"},
 	"containerd/…":         {"internal/boot", "internal/durable", "schema"},
@@ -56,10 +58,11 @@ var rooms = map[string][]string{
 // heavy names, for each large dependency, the only rooms that may import it.
 var heavy = map[string][]string{
 	"cuelang.org/go":                         {"schema"},
+	"cel.dev/":                               {"schema/condition"},
 	"github.com/sigstore/":                   {"signing", "signing/…", "examples/…"},
 	"github.com/google/go-containerregistry": {"signing", "signing/…", "examples/…", "internal/harness", "internal/fault"},
 	"github.com/nats-io/nats-server":         {"twin/leaf", "hub"},
-	"github.com/nats-io/nats.go":             {"twin", "twin/leaf", "twin/outbox", "hub", "cmd/tidemark", "examples/…", "internal/bench", "internal/fault"},
+	"github.com/nats-io/nats.go":             {"twin", "twin/leaf", "twin/outbox", "twin/outbox/…", "hub", "cmd/tidemark", "examples/…", "internal/bench", "internal/fault"},
 	"github.com/containerd/":                 {"containerd", "containerd/store", "internal/fault"},
 	"github.com/opencontainers/":             {"containerd", "containerd/store"},
 	"github.com/vishvananda/netlink":         {"containerd"},

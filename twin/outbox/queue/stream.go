@@ -1,0 +1,281 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const epochKey = "tidemark.epoch" // in the stream's metadata
+
+// Modules may be allowed any subject but those below devices., $ and _INBOX: so
+// nobody but us can store.
+func subjectOf(lane string) string { return "$OUTBOX." + lane }
+
+func streamOf(lane string) string { return "OUTBOX_" + lane }
+
+func streamConfig(c Config, epoch string) jetstream.StreamConfig {
+	out := jetstream.StreamConfig{
+		Name:        streamOf(c.Lane),
+		Description: "messages of modules that wait",
+		Subjects:    []string{subjectOf(c.Lane)},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardOld,
+		MaxBytes:    c.MaxBytes,
+		AllowDirect: true,
+		Metadata:    map[string]string{epochKey: epoch},
+	}
+	if c.Refuse {
+		out.Discard = jetstream.DiscardNew
+	}
+	return out
+}
+
+func newEpoch() string {
+	var b [12]byte
+	rand.Read(b[:]) // never fails since Go 1.24
+	return hex.EncodeToString(b[:])
+}
+
+// load looks at what the disk has, and makes the stream where there is none. The
+// caller holds.
+func (q *Queue) load(ctx context.Context) error {
+	q.mu.Lock()
+	config, before := q.config, q.epoch
+	q.mu.Unlock()
+	s, epoch, err := q.stream(ctx, config)
+	if err != nil {
+		return explain(err)
+	}
+	state := s.CachedInfo().State
+	newest, lost, err := q.newest(ctx, config.Lane, state)
+	if err != nil {
+		return explain(err)
+	}
+	if lost {
+		config.Warn(fmt.Errorf("queue %s: the newest record cannot be read: starting a new epoch behind message %d", config.Lane, newest.Last()))
+		if epoch, err = q.renew(ctx, config); err != nil {
+			return explain(err)
+		}
+	}
+	if before != "" && before != epoch && !lost {
+		config.Warn(fmt.Errorf("queue %s: what was stored is gone: starting a new epoch", config.Lane))
+	}
+	oldest, _, err := q.next(ctx, config.Lane, state.FirstSeq, state.LastSeq)
+	if err != nil {
+		return explain(err)
+	}
+	dir := find(config)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.epoch != epoch {
+		q.floor = 0
+	}
+	q.known, q.epoch, q.life, q.spots = true, epoch, q.life+1, spots{}
+	q.first, q.last, q.bytes = max(oldest.From, 1), newest.Last(), int64(state.Bytes)
+	if newest.Count == 0 {
+		q.last = 0
+	}
+	q.head, q.tail = state.FirstSeq, state.LastSeq
+	q.dir = dir
+	return nil
+}
+
+// stream makes the stream, or gives it our configuration.
+func (q *Queue) stream(ctx context.Context, config Config) (s jetstream.Stream, epoch string, err error) {
+	s, err = q.js.Stream(ctx, streamOf(config.Lane))
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+	case err != nil:
+		return nil, "", fmt.Errorf("stream %s: %w", streamOf(config.Lane), err)
+	default:
+		epoch = s.CachedInfo().Config.Metadata[epochKey]
+	}
+	if epoch == "" || len(epoch) > 64 {
+		epoch = newEpoch()
+	}
+	s, err = q.js.CreateOrUpdateStream(ctx, streamConfig(config, epoch))
+	if err != nil {
+		return nil, "", fmt.Errorf("stream %s with %d bytes: %w", streamOf(config.Lane), config.MaxBytes, err)
+	}
+	return s, epoch, nil
+}
+
+// newest finds the newest record that can be read. lost says that there was a
+// newer one.
+func (q *Queue) newest(ctx context.Context, lane string, state jetstream.StreamState) (r Record, lost bool, err error) {
+	if state.Msgs == 0 {
+		return Record{}, state.LastSeq > 0, nil
+	}
+	// Whether there is any record from a place on falls from yes to no once.
+	var at, step uint64 = state.LastSeq, 1
+	for {
+		r, found, err := q.next(ctx, lane, at, state.LastSeq)
+		if err != nil {
+			return Record{}, false, err
+		}
+		if found > 0 {
+			return q.behind(ctx, lane, r, found, state.LastSeq)
+		}
+		if at <= state.FirstSeq {
+			return Record{}, true, nil
+		}
+		at, step = max(state.FirstSeq, at-min(at, step)), step*2
+	}
+}
+
+// behind finds the newest record from that at found on.
+func (q *Queue) behind(ctx context.Context, lane string, r Record, found, last uint64) (Record, bool, error) {
+	end := last + 1 // nothing is from here on
+	for found+1 < end {
+		middle := found + (end-found)/2
+		next, at, err := q.next(ctx, lane, middle, last)
+		if err != nil {
+			return Record{}, false, err
+		}
+		if at > 0 {
+			r, found = next, at
+		} else {
+			end = middle
+		}
+	}
+	return r, found < last, nil
+}
+
+// renew writes a new epoch to the disk.
+func (q *Queue) renew(ctx context.Context, config Config) (string, error) {
+	epoch := newEpoch()
+	if _, err := q.js.UpdateStream(ctx, streamConfig(config, epoch)); err != nil {
+		return "", fmt.Errorf("new epoch: %w", err)
+	}
+	return epoch, nil
+}
+
+// Renew begins a new epoch: for a caller who knows that a sequence of the
+// present one names another message than it did, because the disk lost its end. What
+// is there stays, under its numbers.
+func (q *Queue) Renew(ctx context.Context) error {
+	return q.change(ctx, "new epoch", func(config Config) error {
+		epoch, err := q.renew(ctx, config)
+		if err != nil {
+			return err
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.epoch, q.life = epoch, q.life+1
+		return nil
+	})
+}
+
+// Bound changes the bound.
+func (q *Queue) Bound(ctx context.Context, maxBytes int64, refuse bool) error {
+	return q.change(ctx, "bound", func(config Config) error {
+		if maxBytes < MinBytes {
+			return fmt.Errorf("%d bytes: want at least %d", maxBytes, MinBytes)
+		}
+		config.MaxBytes, config.Refuse = maxBytes, refuse
+		q.mu.Lock()
+		q.config = config
+		q.mu.Unlock()
+		return q.load(ctx) // the oldest may have gone
+	})
+}
+
+// Delete removes the queue from the disk. It is refused while anything waits
+// (ErrWaiting). The queue is of no use afterwards.
+func (q *Queue) Delete(ctx context.Context) error {
+	return q.change(ctx, "delete", func(config Config) error {
+		if first, last, _ := q.Span(); first <= last {
+			return fmt.Errorf("%d to %d: %w", first, last, ErrWaiting)
+		}
+		err := q.js.DeleteStream(ctx, streamOf(config.Lane))
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
+// change has do change the stream while nobody else does.
+func (q *Queue) change(ctx context.Context, what string, do func(Config) error) error {
+	err := q.hold(ctx)
+	if err == nil {
+		defer q.release()
+		err = q.ready(ctx)
+	}
+	if err == nil {
+		q.mu.Lock()
+		config := q.config
+		q.mu.Unlock()
+		if err = do(config); err != nil {
+			q.doubt()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("queue %s: %s: %w", q.config.Lane, what, explain(err))
+	}
+	return nil
+}
+
+// find is the directory of the stream's files; empty when there is none to be
+// seen.
+func find(c Config) string {
+	if c.Store == "" {
+		return ""
+	}
+	found, err := filepath.Glob(filepath.Join(c.Store, "*", "streams", streamOf(c.Lane)))
+	if err != nil || len(found) != 1 {
+		return ""
+	}
+	return found[0]
+}
+
+// wiped reports whether somebody removed the files of the stream while the server
+// has them open: what is written then goes nowhere, and JetStream does not notice.
+func (q *Queue) wiped() bool {
+	q.mu.Lock()
+	dir := q.dir
+	q.mu.Unlock()
+	if dir == "" {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(dir, "msgs"))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// explain makes errors of JetStream ours where a caller tells them apart.
+func explain(err error) error {
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return err
+	}
+	switch {
+	case api.ErrorCode == storeFailed && strings.Contains(api.Description, "maximum"):
+		return fmt.Errorf("%w: %w", ErrFull, err)
+	case api.ErrorCode == storeFailed && !strings.Contains(api.Description, "no space"):
+		return err
+	}
+	switch api.ErrorCode {
+	case storeFailed, 10002, 10023, 10028, 10047: // or the limit of account, server, memory, storage
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+const (
+	storeFailed jetstream.ErrorCode = 10077 // nats-server's JSStreamStoreFailedF
+	wrongLast   jetstream.ErrorCode = 10071 // nats-server's JSStreamWrongLastSequenceErrF
+	wrongLastK  jetstream.ErrorCode = 10164 // the same, without the number
+)
