@@ -51,11 +51,14 @@ func (m Machine) Run(t testing.TB, progress io.Writer, tests ...Tests) string {
 	dir := t.TempDir()
 	disk, programs := m.disk(t, dir, tests)
 	linux := harness.Tool(t, "linux")
-	files, names := kernelModules(t, filepath.Dir(filepath.Dir(linux))) // it is in boot, beside lib
-	cache := strings.TrimSpace(run(t, "go", "env", "GOCACHE"))
+	kernel := filepath.Dir(filepath.Dir(linux)) // it is in boot, beside lib
+	files, names := kernelModules(t, kernel)
+	tools := filepath.Dir(filepath.Dir(kernel))
+	folders := strings.Split(strings.TrimSpace(run(t, "go", "env", "GOCACHE", "GOMODCACHE", "GOROOT")), "\n")
 	orders, err := json.Marshal(order.Order{
 		Modules:  names,
-		Overlay:  map[string]string{cache: filepath.Join(order.Disk, "cache")},
+		Keep:     append(folders, harness.Root(), tools),
+		Overlay:  map[string]string{folders[0]: filepath.Join(order.Disk, "cache")},
 		Programs: programs,
 		Env:      environment(),
 	})

@@ -42,7 +42,7 @@ func play() (status int, err error) {
 			return 0, err
 		}
 	}
-	if err := mountAll(o.Overlay); err != nil {
+	if err := mountAll(o); err != nil {
 		return 0, err
 	}
 	out, err := os.OpenFile(order.Output, os.O_WRONLY|unix.O_NOCTTY, 0)

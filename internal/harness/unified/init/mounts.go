@@ -15,47 +15,81 @@ const maxFiles = 524288
 // outer is where the outer machine's files are before they become the root.
 const outer = "/outer"
 
+// own is what a machine has of its own, in the order in which it is mounted.
+var own = []struct{ source, target, kind, data string }{
+	{"proc", "/proc", "proc", ""},
+	{"sysfs", "/sys", "sysfs", ""},
+	{"cgroup2", "/sys/fs/cgroup", "cgroup2", ""},
+	{"devtmpfs", "/dev", "devtmpfs", "mode=755"},
+	{"devpts", "/dev/pts", "devpts", "ptmxmode=666"},
+	{"tmpfs", "/dev/shm", "tmpfs", "mode=1777"},
+	{"tmpfs", "/run", "tmpfs", "mode=755"},
+	{outer + "/dev/vda", order.Disk, "ext4", ""},
+}
+
 // mountAll makes the outer machine's files the root, read-only, and mounts on them
 // what a machine has of its own.
-func mountAll(overlays map[string]string) error {
-	mounts := []struct{ source, target, kind, data string }{
-		{order.Outer, "/", "9p", "trans=virtio,version=9p2000.L,cache=loose,msize=512000"},
-		{"proc", "/proc", "proc", ""},
-		{"sysfs", "/sys", "sysfs", ""},
-		{"cgroup2", "/sys/fs/cgroup", "cgroup2", ""},
-		{"devtmpfs", "/dev", "devtmpfs", "mode=755"},
-		{"devpts", "/dev/pts", "devpts", "ptmxmode=666"},
-		{"tmpfs", "/dev/shm", "tmpfs", "mode=1777"},
-		{"tmpfs", "/run", "tmpfs", "mode=755"},
-		{"/dev/vda", order.Disk, "ext4", ""},
+func mountAll(o order.Order) error {
+	if err := os.Mkdir(outer, 0o755); err != nil {
+		return err
 	}
-	for _, m := range mounts {
+	if err := unix.Mount(order.Outer, outer, "9p", unix.MS_RDONLY, "trans=virtio,version=9p2000.L,cache=loose,msize=512000"); err != nil {
+		return fmt.Errorf("mount the outer machine's files: %w", err)
+	}
+	if err := keep(o.Keep); err != nil {
+		return err
+	}
+	for _, m := range own {
 		target := filepath.Join(outer, m.target)
-		if m.kind == "9p" || m.kind == "devpts" || m.target == "/dev/shm" {
-			if err := os.MkdirAll(target, 0o755); err != nil {
-				return err
-			}
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
 		}
-		source, flags := m.source, uintptr(0)
-		switch m.kind {
-		case "9p":
-			flags = unix.MS_RDONLY
-		case "ext4":
-			source = filepath.Join(outer, source)
-		}
-		if err := unix.Mount(source, target, m.kind, flags, m.data); err != nil {
+		if err := unix.Mount(m.source, target, m.kind, 0, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
+	}
+	if err := show(o.Keep); err != nil {
+		return err
 	}
 	if err := enter(); err != nil {
 		return err
 	}
-	for below, above := range overlays {
+	for below, above := range o.Overlay {
 		if err := overlay(below, above); err != nil {
 			return err
 		}
 	}
 	return os.Chmod(order.Disk, 0o1777)
+}
+
+// kept is where a folder is while others are mounted above it.
+func kept(i int) string { return fmt.Sprintf("/kept%d", i) }
+
+// keep holds on to folders before something is mounted above them.
+func keep(folders []string) error {
+	for i, folder := range folders {
+		if err := os.Mkdir(kept(i), 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(filepath.Join(outer, folder), kept(i), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("keep %s: %w", folder, err)
+		}
+	}
+	return nil
+}
+
+// show brings what was kept back to where it was.
+func show(folders []string) error {
+	for i, folder := range folders {
+		target := filepath.Join(outer, folder)
+		if err := os.MkdirAll(target, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(kept(i), target, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("show %s: %w", folder, err)
+		}
+	}
+	return nil
 }
 
 // enter makes the outer machine's files the root of everything. Containers could

@@ -5,6 +5,7 @@ package order
 // Order is what the machine's first program is told to do.
 type Order struct {
 	Modules  []string          // of the kernel, in the order in which they are loaded; files in the initial file system
+	Keep     []string          // folders of the outer machine that are to be seen though something is mounted above them
 	Overlay  map[string]string // folders of the outer machine that are to be writable, and where what is written goes
 	Programs []Program         // what to run, one after the other, until one fails
 	Env      []string          // of the programs; they find nothing else
