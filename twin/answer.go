@@ -3,6 +3,7 @@ package twin
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -55,6 +56,15 @@ func (e *Error) below(key string) *Error {
 		path += "." + e.Path
 	}
 	return &Error{Code: e.Code, Path: path, Message: e.Message}
+}
+
+// asError is the *Error in err, or one that says the same with CodeFailed.
+func asError(err error) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: CodeFailed, Message: err.Error()}
+	}
+	return e
 }
 
 // ReadAnswer reads an answer from the wire. The error is the answer's own

@@ -61,7 +61,7 @@ func finish(s Section, values, metadata map[string]any, changed bool, most int) 
 	if s.Version >= maxVersion {
 		return s, false, &Error{Code: CodeFailed, Message: fmt.Sprintf("version %d is the last there is", s.Version)}
 	}
-	return Section{Values: values, Version: s.Version + 1, Metadata: metadata, Source: s.Source}, true, nil
+	return Section{Values: values, Version: s.Version + 1, Metadata: metadata, Source: s.Source, Override: s.Override}, true, nil
 }
 
 // merger carries what every leaf that changes is stamped with.
@@ -69,10 +69,13 @@ type merger struct{ stamp map[string]any }
 
 func newMerger(version uint64, now time.Time) merger {
 	return merger{map[string]any{
-		"$lastUpdated":        now.UTC().Format("2006-01-02T15:04:05.000Z"),
+		"$lastUpdated":        stampOf(now),
 		"$lastUpdatedVersion": float64(version),
 	}}
 }
+
+// stampOf is how times are written in a twin.
+func stampOf(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // object merges patch into values. It copies what it changes and shares the
 // rest.

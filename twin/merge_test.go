@@ -254,7 +254,11 @@ func TestLargestDocumentFitsAMessage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := Document{Device: strings.Repeat("d", 63), Module: strings.Repeat("m", 63), Properties: Properties{s, s}}
+	over := s
+	over.Source, over.Override = strings.Repeat("c", 64), &Override{
+		Patch: o, By: strings.Repeat("b", MaxBy), Reason: strings.Repeat("r", MaxReason), At: noon, Until: noon,
+	}
+	d := Document{Device: strings.Repeat("d", 63), Module: strings.Repeat("m", 63), Properties: Properties{over, s}}
 	if n := len(d.Encode()); n > MaxDocument {
 		t.Errorf("%d bytes for %d members", n, len(o))
 	} else {

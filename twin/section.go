@@ -14,8 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// MarshalJSON writes the values with $version, $metadata and $source among
-// them, as Azure IoT Hub does. Keys are sorted.
+// MarshalJSON writes the values with $version, $metadata, $source and $override
+// among them, as Azure IoT Hub does with the first two. Keys are sorted.
 func (s Section) MarshalJSON() ([]byte, error) { return s.append(nil), nil }
 
 func (s Section) append(b []byte) []byte {
@@ -26,6 +26,9 @@ func (s Section) append(b []byte) []byte {
 	}
 	b = append(b, `"$metadata":`...)
 	b = appendValue(b, orEmpty(s.Metadata))
+	if s.Override != nil {
+		b = s.Override.append(append(b, `,"$override":`...))
+	}
 	if s.Source != "" {
 		b = appendString(append(b, `,"$source":`...), s.Source)
 	}
@@ -33,14 +36,21 @@ func (s Section) append(b []byte) []byte {
 	return append(b, '}')
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. Other members with a $ are left
-// out.
+// UnmarshalJSON reads what MarshalJSON writes, and refuses an override that
+// Override.Check does. Other members with a $ are left out.
 func (s *Section) UnmarshalJSON(data []byte) error {
 	var all map[string]any
 	if err := decode(data, &all); err != nil {
 		return err
 	}
 	out := Section{Values: make(map[string]any, len(all)), Metadata: map[string]any{}}
+	if _, ok := all["$override"]; ok {
+		var raw map[string]json.RawMessage
+		out.Override = &Override{}
+		if err := errors.Join(json.Unmarshal(data, &raw), out.Override.UnmarshalJSON(raw["$override"])); err != nil {
+			return fmt.Errorf("read twin section: %w", err)
+		}
+	}
 	for key, v := range all {
 		v := settle(v)
 		var ok bool

@@ -6,12 +6,12 @@ import "strings"
 // when module is empty, of the module otherwise. One API serves both below it:
 //
 //	P.twin.get       request  the whole twin
-//	P.twin.reported  request  merge patch; answers the new version, or an error
+//	P.twin.reported  request  merge patch; answers the new version, or an error; see HeaderIfMatch
 //	P.twin.replace   request  all of reported anew; answers the same
 //	P.twin.desired   publish  by the agent, when desired changed
-//	P.out.<name>     publish  by the module; acknowledged once it is on disk
-//	P.in.<name>      subscribe  messages routed to the module
-//	P.rpc.<name>     request  direct methods
+//	P.out.<name>     request  by the module; answered with an Answer once it is on disk
+//	P.in.<name>      request  to the module: a message that was routed to it, see Message; an empty answer takes it
+//	P.rpc.<name>     request  direct methods; see HeaderTimeout and ReadReply
 //	P.hub.<name>     request  by the module: a service at the hub; refused at once while there is no link
 //
 // Names are DNS labels, so no name can hold a dot or a wildcard.
