@@ -23,7 +23,13 @@ type Position struct {
 //
 // The hub stores it if the lane stands at Prev; or, where Prev and the lane's
 // place are both of Epoch, the part of it behind that place. So a batch that comes
-// twice, or late, is stored once.
+// twice, or late, is stored once. That part is of whole items: if the place is within
+// a range, nothing is stored. So a range that the lane is seen to have passed was
+// stored as it was sent, and the device knows what comes in the lane Late.
+//
+// With another epoch than Prev's, From is where that epoch begins: what a queue
+// holds when it gets a new epoch keeps its sequences. In a lane Late, From may lie
+// beyond Prev of the same epoch: what is between came in the lane itself.
 type Batch struct {
 	Lane  string   // the route's name; Late of it for what waited
 	Prev  Position // where the device believes that the lane stands
