@@ -23,11 +23,11 @@
 // record was changed by somebody else is reported, and not run again (see
 // drift.go).
 //
-// # What a module may do
+// # The folders
 //
-// The OCI specification is wholly ours (see specification): no capability, no
-// new privileges, containerd's default seccomp profile, masked paths, a cgroup
-// of its own, numeric user, no device but the standard ones, no host path but
-// those that the device's owner allows. Labels of images are never copied
-// (CVE-2026-53488).
+// Package store keeps images on the disk, and makes root filesystems from them;
+// specification draws what a module may do and mounts what it may have; output
+// keeps what modules print; probe asks them; database and salvage look after a
+// containerd whose own files are damaged; account, cgroup and keyed are small parts
+// that several of them need.
 package containerd

@@ -1,67 +1,29 @@
 package containerd
 
 import (
-	"errors"
+	"context"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"slices"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// checkNetwork says whether the device's owner lets the module use the
-// network that it asks for.
-func (r *Runtime) checkNetwork(module schema.Module) error {
-	switch module.Network {
-	case schema.NetworkNone:
+// connect prepares the network of a process that has not run yet.
+func (r *Runtime) connect(ctx context.Context, rec record, pid int) error {
+	if rec.network != schema.NetworkNone {
 		return nil
-	case schema.NetworkHost:
-		if slices.Contains(r.HostNetwork, module.Name) || slices.Contains(r.HostNetwork, "*") {
-			return nil
-		}
-		return fmt.Errorf("network %q is not allowed for it on this device: its owner may add %q to hostNetwork", module.Network, module.Name)
 	}
-	return fmt.Errorf("network %q: want %q or %q", module.Network, schema.NetworkNone, schema.NetworkHost)
-}
-
-// networkFiles mounts /etc/hosts and, on the host's network, its
-// /etc/resolv.conf. An image has none that is any good.
-func (r *Runtime) networkFiles(module schema.Module) ([]specs.Mount, error) {
-	if module.Network == schema.NetworkNone {
-		hosts, err := r.hostsFile(module.Name)
-		return []specs.Mount{bind(hosts, "/etc/hosts", true, "noexec")}, err
+	if err := loopbackUp(pid); err != nil {
+		return err
 	}
-	var mounts []specs.Mount
-	for _, file := range []string{"/etc/hosts", "/etc/resolv.conf"} {
-		source, err := filepath.EvalSymlinks(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		mounts = append(mounts, bind(source, file, true, "noexec"))
+	if r.Attach == nil {
+		return nil
 	}
-	return mounts, nil
-}
-
-// hostsFile writes the /etc/hosts of a module that has only a loopback.
-func (r *Runtime) hostsFile(module string) (string, error) {
-	dir := filepath.Join(r.StateDir, "hosts")
-	if err := makeDir(dir); err != nil {
-		return "", err
+	if err := r.Attach(ctx, rec.module, pid); err != nil {
+		return fmt.Errorf("attach its network: %w", err)
 	}
-	file := filepath.Join(dir, module)
-	content := fmt.Sprintf("127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.0.1\t%s\n", module)
-	if old, err := os.ReadFile(file); err == nil && string(old) == content {
-		return file, nil
-	}
-	return file, os.WriteFile(file, []byte(content), 0o644)
+	return nil
 }
 
 // loopbackUp brings up lo in the network namespace of pid. runc does so, too,

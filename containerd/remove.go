@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tidemark-edge/tidemark/containerd/specification"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 )
 
@@ -90,7 +91,7 @@ func (r *Runtime) claimTask(ctx context.Context, id string) (containers.Containe
 		}
 		claim := left
 		claim.Runtime.Name = r.config.Runtime
-		if claim.Spec, err = typeurl.MarshalAny(&specs.Spec{Version: ociVersion}); err != nil {
+		if claim.Spec, err = typeurl.MarshalAny(&specs.Spec{Version: specification.Version}); err != nil {
 			return left, err
 		}
 		_, err = r.client.ContainerService().Create(ctx, claim)

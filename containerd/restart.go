@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
-	"github.com/tidemark-edge/tidemark/schema"
 )
 
 // Restart runs an exited container again, in the same root filesystem where a power
@@ -91,14 +90,9 @@ func (r *Runtime) refresh(ctx context.Context, container containers.Container, r
 	if _, _, err := r.identity(ctx, rec); err != nil {
 		return err
 	}
-	if rec.network == schema.NetworkNone {
-		if _, err := r.hostsFile(rec.module); err != nil {
-			return fmt.Errorf("hosts file: %w", err)
-		}
-	}
 	var spec specs.Spec
 	if err := json.Unmarshal(container.Spec.GetValue(), &spec); err != nil {
 		return fmt.Errorf("read its specification: %w", err)
 	}
-	return r.checkSources(spec.Mounts)
+	return r.host().Renew(rec.module, rec.network, spec.Mounts)
 }

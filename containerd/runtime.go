@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"github.com/tidemark-edge/tidemark/containerd/keyed"
+	"github.com/tidemark-edge/tidemark/containerd/specification"
 	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -105,6 +106,15 @@ func Open(config schema.ContainerdConfig) (*Runtime, error) {
 
 // Close lets go of the daemon. Containers run on.
 func (r *Runtime) Close() error { return r.client.Close() }
+
+// host is what modules may have of this device.
+func (r *Runtime) host() specification.Host {
+	return specification.Host{StateDir: r.StateDir, HostMounts: r.HostMounts, HostNetwork: r.HostNetwork}
+}
+
+// Permits says whether the device's owner lets every module that shall run have
+// the network and the mounts that it asks for: see specification.Host.
+func (r *Runtime) Permits(desired schema.Desired) error { return r.host().Permits(desired) }
 
 // containerID names the container of a module's definition. The hash is in it
 // so that the old and the new one can exist side by side.

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/tidemark-edge/tidemark/containerd/cgroup"
+	"github.com/tidemark-edge/tidemark/containerd/specification"
 	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -35,7 +36,7 @@ func (r *Runtime) start(ctx context.Context, module schema.Module, commit string
 	if proven == "" || proven != module.Image {
 		return fmt.Errorf("no proof that image %s is signed (the proof is for %q)", module.Image, proven)
 	}
-	if err := r.checkNetwork(module); err != nil {
+	if err := r.host().CheckNetwork(module); err != nil {
 		return err
 	}
 	if _, err := parseSignal(stopOf(module.Stop).Signal); err != nil {
@@ -117,14 +118,14 @@ func (r *Runtime) draw(ctx context.Context, id string, module schema.Module, fil
 	if err != nil {
 		return containers.Container{}, err
 	}
-	mounts, err := r.mounts(module, rec.user, identity)
+	mounts, err := r.host().Mounts(module, rec.user, identity)
 	if err != nil {
 		return containers.Container{}, err
 	}
-	spec, err := blueprint{
-		module: module, image: wishes, user: rec.user, namespace: r.config.Namespace,
-		mounts: mounts, env: env, swap: cgroup.SwapAccounted(r.config.Namespace), files: fileLimit(),
-	}.specification()
+	spec, err := specification.Blueprint{
+		Module: module, Image: wishes, User: rec.user, Cgroup: cgroup.Path(r.config.Namespace, id),
+		Mounts: mounts, Env: env, Swap: cgroup.SwapAccounted(r.config.Namespace), Files: specification.FileLimit(),
+	}.Specification()
 	if err != nil {
 		return containers.Container{}, err
 	}

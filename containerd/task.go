@@ -102,23 +102,6 @@ func (r *Runtime) createTask(ctx context.Context, request *tasks.CreateTaskReque
 	}
 }
 
-// connect prepares the network of a process that has not run yet.
-func (r *Runtime) connect(ctx context.Context, rec record, pid int) error {
-	if rec.network != schema.NetworkNone {
-		return nil
-	}
-	if err := loopbackUp(pid); err != nil {
-		return err
-	}
-	if r.Attach == nil {
-		return nil
-	}
-	if err := r.Attach(ctx, rec.module, pid); err != nil {
-		return fmt.Errorf("attach its network: %w", err)
-	}
-	return nil
-}
-
 // endTask ends the task of a container, if there is one, and deletes it: sig,
 // and SIGKILL after grace.
 func (r *Runtime) endTask(ctx context.Context, id string, sig syscall.Signal, grace time.Duration) error {

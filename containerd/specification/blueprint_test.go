@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"encoding/json"
@@ -20,23 +20,23 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // representative uses everything that a definition can say about a container.
-func representative(network string) blueprint {
-	return blueprint{
-		module: schema.Module{
+func representative(network string) Blueprint {
+	return Blueprint{
+		Module: schema.Module{
 			Name: "sensor", Image: "registry.example.com/sensor@sha256:" + schema.Image(strings.Repeat("0", 64)), Network: network,
 			Args:   []string{"--rate", "5s"},
 			Env:    map[string]string{"B": "module", "A": "module", "PATH": "/opt/bin"},
 			Limits: schema.Limits{Memory: 64 << 20, CPU: 0.25, PIDs: 32},
 		},
-		image: ocispec.ImageConfig{
+		Image: ocispec.ImageConfig{
 			Entrypoint: []string{"/sensor"}, Cmd: []string{"--rate", "1m"}, User: "sensor", WorkingDir: "srv/",
 			Env:    []string{"PATH=/usr/bin:/bin", "Z=image", "B=image", "TIDEMARK_URL=image", "broken"},
 			Labels: map[string]string{"io.containerd.runc.v2.group": "evil"}, StopSignal: "SIGUSR1",
 			Volumes: map[string]struct{}{"/v": {}}, ExposedPorts: map[string]struct{}{"80/tcp": {}},
 		},
-		user: account.IDs{UID: 1000, GID: 1001, Groups: []uint32{20, 44}}, namespace: "tidemark", swap: true, files: maxFiles,
-		env: map[string]string{"TIDEMARK_URL": "nats://127.0.0.1:4222", "TIDEMARK_IDENTITY": "/devices/hannover01/modules/sensor"},
-		mounts: []specs.Mount{
+		User: account.IDs{UID: 1000, GID: 1001, Groups: []uint32{20, 44}}, Cgroup: "/tidemark/sensor.01234567", Swap: true, Files: maxFiles,
+		Env: map[string]string{"TIDEMARK_URL": "nats://127.0.0.1:4222", "TIDEMARK_IDENTITY": "/devices/hannover01/modules/sensor"},
+		Mounts: []specs.Mount{
 			bind("/run/tidemark/modules/sensor", identityTarget, true, "noexec"),
 			tmpfs("/cache", schema.Mount{Tmpfs: 1 << 20}),
 			bind("/var/lib/tidemark/volumes/sensor/state", "/data", false),
@@ -48,7 +48,7 @@ func representative(network string) blueprint {
 func TestSpecificationIsAsReviewed(t *testing.T) {
 	for _, network := range []string{schema.NetworkNone, schema.NetworkHost} {
 		t.Run(network, func(t *testing.T) {
-			spec, err := representative(network).specification()
+			spec, err := representative(network).Specification()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +59,7 @@ func TestSpecificationIsAsReviewed(t *testing.T) {
 				t.Fatal(err)
 			}
 			got = append(got, '\n')
-			file := filepath.Join("testdata", "specification-"+network+".json")
+			file := filepath.Join("testdata", network+".json")
 			if *update {
 				if err := os.WriteFile(file, got, 0o644); err != nil {
 					t.Fatal(err)
@@ -77,7 +77,7 @@ func TestSpecificationIsAsReviewed(t *testing.T) {
 }
 
 func TestSeccomp(t *testing.T) {
-	spec, err := representative(schema.NetworkNone).specification()
+	spec, err := representative(schema.NetworkNone).Specification()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,27 +106,27 @@ func TestSeccomp(t *testing.T) {
 }
 
 func TestSpecificationRefuses(t *testing.T) {
-	for name, change := range map[string]func(*blueprint){
-		"no command":         func(b *blueprint) { b.image.Entrypoint, b.image.Cmd, b.module.Args = nil, nil, nil },
-		"an empty command":   func(b *blueprint) { b.image.Entrypoint = []string{""} },
-		"NUL in args":        func(b *blueprint) { b.module.Args = []string{"a\x00b"} },
-		"NUL in env":         func(b *blueprint) { b.module.Env = map[string]string{"A": "\x00"} },
-		"= in a name":        func(b *blueprint) { b.module.Env = map[string]string{"A=B": "c"} },
-		"no name":            func(b *blueprint) { b.module.Env = map[string]string{"": "c"} },
-		"no name, image":     func(b *blueprint) { b.image.Env = []string{"=x"} },
-		"NUL in image's env": func(b *blueprint) { b.image.Env = []string{"A=\x00"} },
+	for name, change := range map[string]func(*Blueprint){
+		"no command":         func(b *Blueprint) { b.Image.Entrypoint, b.Image.Cmd, b.Module.Args = nil, nil, nil },
+		"an empty command":   func(b *Blueprint) { b.Image.Entrypoint = []string{""} },
+		"NUL in args":        func(b *Blueprint) { b.Module.Args = []string{"a\x00b"} },
+		"NUL in env":         func(b *Blueprint) { b.Module.Env = map[string]string{"A": "\x00"} },
+		"= in a name":        func(b *Blueprint) { b.Module.Env = map[string]string{"A=B": "c"} },
+		"no name":            func(b *Blueprint) { b.Module.Env = map[string]string{"": "c"} },
+		"no name, image":     func(b *Blueprint) { b.Image.Env = []string{"=x"} },
+		"NUL in image's env": func(b *Blueprint) { b.Image.Env = []string{"A=\x00"} },
 	} {
 		b := representative(schema.NetworkNone)
 		change(&b)
-		if _, err := b.specification(); err == nil {
+		if _, err := b.Specification(); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
 }
 
 func TestSpecificationOfLittle(t *testing.T) {
-	b := blueprint{module: schema.Module{Name: "m", Network: schema.NetworkNone}, image: ocispec.ImageConfig{Cmd: []string{"/m"}, WorkingDir: "../../x/.."}}
-	s, err := b.specification()
+	b := Blueprint{Module: schema.Module{Name: "m", Network: schema.NetworkNone}, Image: ocispec.ImageConfig{Cmd: []string{"/m"}, WorkingDir: "../../x/.."}}
+	s, err := b.Specification()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,8 +136,8 @@ func TestSpecificationOfLittle(t *testing.T) {
 	if s.Process.Cwd != "/" || len(s.Process.Args) != 1 || s.Process.Env[0] != "PATH="+defaultPath {
 		t.Errorf("%+v", s.Process)
 	}
-	b.module.Limits = schema.Limits{CPU: 1e-9, Memory: 1}
-	if s, err = b.specification(); err != nil || *s.Linux.Resources.CPU.Quota != minQuota || s.Linux.Resources.Memory.Swap != nil {
+	b.Module.Limits = schema.Limits{CPU: 1e-9, Memory: 1}
+	if s, err = b.Specification(); err != nil || *s.Linux.Resources.CPU.Quota != minQuota || s.Linux.Resources.Memory.Swap != nil {
 		t.Errorf("%+v, %v", s.Linux.Resources, err)
 	}
 }

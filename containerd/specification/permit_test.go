@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"path/filepath"
@@ -10,7 +10,7 @@ import (
 
 func TestPermitsWhatTheOwnerAllows(t *testing.T) {
 	allowed := t.TempDir()
-	r := &Runtime{HostMounts: []string{allowed}, HostNetwork: []string{"gateway"}}
+	h := Host{HostMounts: []string{allowed}, HostNetwork: []string{"gateway"}}
 	host := func(target, path string) map[string]schema.Mount {
 		return map[string]schema.Mount{target: {Host: path}}
 	}
@@ -30,7 +30,7 @@ func TestPermitsWhatTheOwnerAllows(t *testing.T) {
 		if c.module.Network == "" {
 			c.module.Network = schema.NetworkNone
 		}
-		err := r.Permits(schema.Desired{Modules: []schema.Module{c.module}})
+		err := h.Permits(schema.Desired{Modules: []schema.Module{c.module}})
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}

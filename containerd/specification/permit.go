@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"errors"
@@ -10,23 +10,23 @@ import (
 )
 
 // Permits says whether the device's owner lets every module that shall run
-// have the network and the mounts that it asks for. Start refuses the same; but
-// by then the container that was replaced is gone. A host path that is not there
+// have the network and the mounts that it asks for. Making a container
+// refuses the same; but by then the container that was replaced is gone. A host path that is not there
 // is no matter of permission: it may come.
-func (r *Runtime) Permits(desired schema.Desired) error {
+func (h Host) Permits(desired schema.Desired) error {
 	for _, m := range desired.Modules {
 		if m.Status == schema.StatusStopped {
 			continue
 		}
-		if err := r.permits(m); err != nil {
+		if err := h.permits(m); err != nil {
 			return fmt.Errorf("module %s: %w", m.Name, err)
 		}
 	}
 	return nil
 }
 
-func (r *Runtime) permits(module schema.Module) error {
-	if err := r.checkNetwork(module); err != nil {
+func (h Host) permits(module schema.Module) error {
+	if err := h.CheckNetwork(module); err != nil {
 		return err
 	}
 	for _, target := range slices.Sorted(maps.Keys(module.Mounts)) {
@@ -37,7 +37,7 @@ func (r *Runtime) permits(module schema.Module) error {
 		if host == "" {
 			continue
 		}
-		if _, err := r.hostPath(host); err != nil && !errors.Is(err, errNoHostPath) {
+		if _, err := h.hostPath(host); err != nil && !errors.Is(err, errNoHostPath) {
 			return fmt.Errorf("mount %s: %w", target, err)
 		}
 	}

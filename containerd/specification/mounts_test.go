@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"os"
@@ -11,7 +11,7 @@ import (
 )
 
 func TestMountsRefuse(t *testing.T) {
-	r := &Runtime{StateDir: t.TempDir()}
+	h := Host{StateDir: t.TempDir()}
 	volume := schema.Mount{Volume: "v"}
 	for name, mounts := range map[string]map[string]schema.Mount{
 		"relative":             {"data": volume},
@@ -35,15 +35,15 @@ func TestMountsRefuse(t *testing.T) {
 		"negative tmpfs":       {"/data": {Tmpfs: -1}},
 		"host":                 {"/data": {Host: "/etc"}},
 	} {
-		if got, err := r.mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: mounts}, account.IDs{}, ""); err == nil {
+		if got, err := h.Mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: mounts}, account.IDs{}, ""); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }
 
 func TestMountsBelowOthersComeAfter(t *testing.T) {
-	r := &Runtime{StateDir: t.TempDir()}
-	got, err := r.mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: map[string]schema.Mount{
+	h := Host{StateDir: t.TempDir()}
+	got, err := h.Mounts(schema.Module{Name: "m", Network: schema.NetworkNone, Mounts: map[string]schema.Mount{
 		"/data/cache": {Tmpfs: 1}, "/data": {Volume: "v"}, "/data/cache/x": {Volume: "w", ReadOnly: true},
 	}}, account.IDs{}, "/run/x")
 	if err != nil {
@@ -59,8 +59,8 @@ func TestMountsBelowOthersComeAfter(t *testing.T) {
 }
 
 func TestAVolumeIsADirectory(t *testing.T) {
-	r := &Runtime{StateDir: t.TempDir()}
-	dir := filepath.Join(r.StateDir, "volumes", "m")
+	h := Host{StateDir: t.TempDir()}
+	dir := filepath.Join(h.StateDir, "volumes", "m")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestAVolumeIsADirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"link", "file"} {
-		if got, err := r.volume("m", name, account.IDs{UID: 1}); err == nil {
+		if got, err := h.volume("m", name, account.IDs{UID: 1}); err == nil {
 			t.Errorf("%s is taken for a directory: %s", name, got)
 		}
 	}

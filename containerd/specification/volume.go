@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"fmt"
@@ -15,11 +15,11 @@ import (
 // the user. A volume that belonged to another user is given over with all that
 // is in it: without capabilities a module could not read what its former
 // version wrote.
-func (r *Runtime) volume(module, name string, u account.IDs) (string, error) {
+func (h Host) volume(module, name string, u account.IDs) (string, error) {
 	if err := schema.CheckName(name); err != nil {
 		return "", fmt.Errorf("volume: %w", err)
 	}
-	parent := filepath.Join(r.StateDir, "volumes", module)
+	parent := filepath.Join(h.StateDir, "volumes", module)
 	if err := makeDir(parent); err != nil {
 		return "", fmt.Errorf("volume %s: %w", name, err)
 	}

@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"errors"
@@ -21,11 +21,11 @@ import (
 // identityTarget is where a module finds its credential.
 const identityTarget = "/run/tidemark"
 
-// mounts makes what a module mounts beyond the standard: its network's files,
+// Mounts makes what a module mounts beyond the standard: its network's files,
 // its identity, its volumes, tmpfs and host paths. Sources exist afterwards.
 // The order is by path, so that a mount below another comes after it.
-func (r *Runtime) mounts(module schema.Module, u account.IDs, identity string) ([]specs.Mount, error) {
-	mounts, err := r.networkFiles(module)
+func (h Host) Mounts(module schema.Module, u account.IDs, identity string) ([]specs.Mount, error) {
+	mounts, err := h.networkFiles(module)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (r *Runtime) mounts(module schema.Module, u account.IDs, identity string) (
 		if err := checkTarget(target); err != nil {
 			return nil, err
 		}
-		m, err := r.mount(module.Name, target, module.Mounts[target], u)
+		m, err := h.mount(module.Name, target, module.Mounts[target], u)
 		if err != nil {
 			return nil, fmt.Errorf("mount %s: %w", target, err)
 		}
@@ -46,15 +46,15 @@ func (r *Runtime) mounts(module schema.Module, u account.IDs, identity string) (
 }
 
 // mount makes one declared mount.
-func (r *Runtime) mount(module, target string, m schema.Mount, u account.IDs) (specs.Mount, error) {
+func (h Host) mount(module, target string, m schema.Mount, u account.IDs) (specs.Mount, error) {
 	switch {
 	case m.Volume != "" && m.Tmpfs == 0 && m.Host == "":
-		dir, err := r.volume(module, m.Volume, u)
+		dir, err := h.volume(module, m.Volume, u)
 		return bind(dir, target, m.ReadOnly), err
 	case m.Tmpfs > 0 && m.Volume == "" && m.Host == "":
 		return tmpfs(target, m), nil
 	case m.Host != "" && m.Volume == "" && m.Tmpfs == 0:
-		source, err := r.hostPath(m.Host)
+		source, err := h.hostPath(m.Host)
 		return bind(source, target, m.ReadOnly), err
 	}
 	return specs.Mount{}, errors.New("want exactly one of volume, tmpfs and host")
@@ -105,7 +105,7 @@ var errNoHostPath = errors.New("is not on this device")
 
 // hostPath resolves a host path and checks it against HostMounts. What is
 // mounted is what was checked: the path without any symbolic link.
-func (r *Runtime) hostPath(host string) (string, error) {
+func (h Host) hostPath(host string) (string, error) {
 	if !filepath.IsAbs(host) || filepath.Clean(host) != host {
 		return "", fmt.Errorf("host path %q: want a clean absolute path", host)
 	}
@@ -116,7 +116,7 @@ func (r *Runtime) hostPath(host string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("host path: %w", err)
 	}
-	for _, allowed := range r.HostMounts {
+	for _, allowed := range h.HostMounts {
 		if resolved, err := filepath.EvalSymlinks(allowed); err == nil && isWithin(source, resolved) {
 			return source, nil
 		}
@@ -127,18 +127,29 @@ func (r *Runtime) hostPath(host string) (string, error) {
 	return "", fmt.Errorf("host path %s is not allowed on this device: its owner may add it to hostMounts", host)
 }
 
+// Renew makes again, for a module that is to run again, what it mounts and what may
+// be gone since it was made, and looks again at what it mounts of the host.
+func (h Host) Renew(module, network string, mounts []specs.Mount) error {
+	if network == schema.NetworkNone {
+		if _, err := h.hostsFile(module); err != nil {
+			return fmt.Errorf("hosts file: %w", err)
+		}
+	}
+	return h.checkSources(mounts)
+}
+
 // checkSources looks again, before a container runs again, whether the host
 // paths that it was made with are still themselves: what can write to an
 // allowed directory could have put a symbolic link in their place.
-func (r *Runtime) checkSources(mounts []specs.Mount) error {
+func (h Host) checkSources(mounts []specs.Mount) error {
 	for _, m := range mounts {
 		switch {
-		case m.Type != "bind", isWithin(m.Source, r.StateDir):
+		case m.Type != "bind", isWithin(m.Source, h.StateDir):
 			continue
 		case m.Destination == identityTarget, m.Destination == "/etc/hosts", m.Destination == "/etc/resolv.conf":
 			continue // ours; no module can declare one there
 		}
-		source, err := r.hostPath(m.Source)
+		source, err := h.hostPath(m.Source)
 		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}

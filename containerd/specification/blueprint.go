@@ -1,4 +1,4 @@
-package containerd
+package specification
 
 import (
 	"errors"
@@ -15,30 +15,29 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/containerd/account"
-	"github.com/tidemark-edge/tidemark/containerd/cgroup"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// blueprint is all that a module's OCI specification is made from.
-type blueprint struct {
-	module    schema.Module
-	image     ocispec.ImageConfig // the image's own wishes
-	user      account.IDs         // of the first process
-	namespace string              // containerd's, the parent of the cgroup
-	mounts    []specs.Mount       // beyond the standard ones; see Runtime.mounts
-	env       map[string]string   // stronger than image and module
-	swap      bool                // the kernel accounts for swap
-	files     uint64              // open files that a process may ask for at most
+// Blueprint is all that a module's OCI specification is made from.
+type Blueprint struct {
+	Module schema.Module
+	Image  ocispec.ImageConfig // the image's own wishes
+	User   account.IDs         // of the first process
+	Cgroup string              // the path of its control group
+	Mounts []specs.Mount       // beyond the standard ones; see Host.Mounts
+	Env    map[string]string   // stronger than image and module
+	Swap   bool                // the kernel accounts for swap
+	Files  uint64              // open files that a process may ask for at most; see FileLimit
 }
 
-// ociVersion is the oldest one that has all that we write.
-const ociVersion = "1.0.2"
+// Version of the OCI specification: the oldest one that has all that we write.
+const Version = "1.0.2"
 
-// specification is the whole OCI specification of a module: nothing in it
+// Specification is the whole OCI specification of a module: nothing in it
 // comes from a default of a library but the seccomp profile. The root
 // filesystem stays writable, because images expect it; what is written goes
 // with the container.
-func (b blueprint) specification() (*specs.Spec, error) {
+func (b Blueprint) Specification() (*specs.Spec, error) {
 	args, err := b.args()
 	if err != nil {
 		return nil, err
@@ -48,26 +47,26 @@ func (b blueprint) specification() (*specs.Spec, error) {
 		return nil, err
 	}
 	s := &specs.Spec{
-		Version:  ociVersion,
+		Version:  Version,
 		Root:     &specs.Root{Path: "rootfs"},
-		Hostname: b.module.Name,
+		Hostname: b.Module.Name,
 		Process: &specs.Process{
 			Args:            args,
 			Env:             env,
-			Cwd:             path.Clean("/" + b.image.WorkingDir),
-			User:            specs.User{UID: b.user.UID, GID: b.user.GID, AdditionalGids: b.user.Groups},
+			Cwd:             path.Clean("/" + b.Image.WorkingDir),
+			User:            specs.User{UID: b.User.UID, GID: b.User.GID, AdditionalGids: b.User.Groups},
 			Capabilities:    noCapabilities(),
 			NoNewPrivileges: true,
 			// Soft as everywhere; programs that need more raise it themselves.
-			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: min(1024, b.files), Hard: b.files}},
+			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: min(1024, b.Files), Hard: b.Files}},
 			// The shim is protected from the out-of-memory killer; a module must
 			// not inherit that.
 			OOMScoreAdj: new(int),
 		},
-		Mounts: append(standardMounts(), b.mounts...),
+		Mounts: append(standardMounts(), b.Mounts...),
 		Linux: &specs.Linux{
-			CgroupsPath:   cgroup.Path(b.namespace, containerID(b.module.Name, b.module.Hash())),
-			Namespaces:    namespacesOf(b.module.Network),
+			CgroupsPath:   b.Cgroup,
+			Namespaces:    namespacesOf(b.Module.Network),
 			Resources:     b.resources(),
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
@@ -79,12 +78,12 @@ func (b blueprint) specification() (*specs.Spec, error) {
 
 // args are the image's entry point, and the module's arguments in place of the
 // image's command.
-func (b blueprint) args() ([]string, error) {
-	args := slices.Clone(b.image.Entrypoint)
-	if len(b.module.Args) > 0 {
-		args = append(args, b.module.Args...)
+func (b Blueprint) args() ([]string, error) {
+	args := slices.Clone(b.Image.Entrypoint)
+	if len(b.Module.Args) > 0 {
+		args = append(args, b.Module.Args...)
 	} else {
-		args = append(args, b.image.Cmd...)
+		args = append(args, b.Image.Cmd...)
 	}
 	if len(args) == 0 || args[0] == "" {
 		return nil, errors.New("the image has neither entry point nor command: set args")
@@ -101,7 +100,7 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // environment is the image's in its order, then the module's, then the
 // identity's, each by name; the later one wins, and no name appears twice.
-func (b blueprint) environment() ([]string, error) {
+func (b Blueprint) environment() ([]string, error) {
 	value := map[string]string{"PATH": defaultPath}
 	order := []string{"PATH"}
 	set := func(name, v string) error {
@@ -114,14 +113,14 @@ func (b blueprint) environment() ([]string, error) {
 		value[name] = v
 		return nil
 	}
-	for _, e := range b.image.Env {
+	for _, e := range b.Image.Env {
 		if name, v, ok := strings.Cut(e, "="); ok {
 			if err := set(name, v); err != nil {
 				return nil, fmt.Errorf("image: %w", err)
 			}
 		}
 	}
-	for _, env := range []map[string]string{b.module.Env, b.env} {
+	for _, env := range []map[string]string{b.Module.Env, b.Env} {
 		for _, name := range slices.Sorted(maps.Keys(env)) {
 			if err := set(name, env[name]); err != nil {
 				return nil, err
@@ -161,13 +160,13 @@ const (
 // resources are the limits. Swap counts as memory, so that a module cannot
 // evade its limit; where the kernel does not account for swap, runc refuses
 // to limit it. No device is allowed here: runc adds the standard ones.
-func (b blueprint) resources() *specs.LinuxResources {
-	limits := b.module.Limits
+func (b Blueprint) resources() *specs.LinuxResources {
+	limits := b.Module.Limits
 	res := &specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}}
 	if limits.Memory > 0 {
 		bytes := int64(limits.Memory)
 		res.Memory = &specs.LinuxMemory{Limit: &bytes}
-		if b.swap {
+		if b.Swap {
 			res.Memory.Swap = &bytes
 		}
 	}
@@ -207,9 +206,9 @@ var (
 // maxFiles is systemd's default for the hard limit of open files.
 const maxFiles = 524288
 
-// fileLimit is the hard limit of open files for modules: maxFiles, or what
+// FileLimit is the hard limit of open files for modules: maxFiles, or what
 // this machine grants where that is less.
-func fileLimit() uint64 {
+func FileLimit() uint64 {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 4096 // the kernel's own default
