@@ -21,7 +21,8 @@
 // the disk: what a module needs to run again after a crash is there already, and
 // what should be written down is remembered instead (see note). A container whose
 // record was changed by somebody else is reported, and not run again (see
-// drift.go).
+// drift.go). Nor that the files are whole that containerd itself keeps (see package
+// salvage).
 //
 // # The folders
 //

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/backoff"
 
 	"github.com/tidemark-edge/tidemark/containerd/keyed"
+	"github.com/tidemark-edge/tidemark/containerd/salvage"
 	"github.com/tidemark-edge/tidemark/containerd/specification"
 	"github.com/tidemark-edge/tidemark/containerd/store"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -74,6 +75,9 @@ const (
 	DefaultRuntime     = "io.containerd.runc.v2"
 )
 
+// usualRoot is where a containerd at DefaultAddress keeps all it keeps.
+const usualRoot = "/var/lib/containerd"
+
 // reach says how to find a daemon that is down, or slow to come up: try each
 // second, and wait for an answer for longer.
 var reach = grpc.ConnectParams{
@@ -106,6 +110,15 @@ func Open(config schema.ContainerdConfig) (*Runtime, error) {
 
 // Close lets go of the daemon. Containers run on.
 func (r *Runtime) Close() error { return r.client.Close() }
+
+// Daemon is the containerd itself, for who guards it.
+func (r *Runtime) Daemon() salvage.Daemon {
+	d := salvage.Daemon{Client: r.client, Address: r.config.Address, Root: r.config.Root}
+	if r.config.Address == DefaultAddress {
+		d.UsualRoot = usualRoot
+	}
+	return d
+}
 
 // host is what modules may have of this device.
 func (r *Runtime) host() specification.Host {

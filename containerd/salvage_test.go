@@ -50,12 +50,12 @@ func TestContainerd4838DamagedDatabaseIsSetAside(t *testing.T) {
 				if damage.comes {
 					s.daemon.Start()
 				}
-				if err := s.Salvage(s.ctx); err != nil {
+				if err := s.Daemon().Salvage(s.ctx); err != nil {
 					t.Errorf("%s, where containerd is another's: %v", name, err)
 				}
 				s.config.Root = filepath.Join(s.daemon.Dir, "root")
 				s.open(s.StateDir)
-				if err := s.Salvage(s.ctx); err == nil || !strings.Contains(err.Error(), "set aside in") {
+				if err := s.Daemon().Salvage(s.ctx); err == nil || !strings.Contains(err.Error(), "set aside in") {
 					t.Fatalf("%s: %v", name, err)
 				}
 				if damage.comes {
@@ -63,7 +63,7 @@ func TestContainerd4838DamagedDatabaseIsSetAside(t *testing.T) {
 				}
 				s.daemon.Start() // as systemd does
 				s.answers()
-				if err := s.Salvage(s.ctx); err != nil {
+				if err := s.Daemon().Salvage(s.ctx); err != nil {
 					t.Errorf("%s, with all well: %v", name, err)
 				}
 				s.pull(b.Image)
@@ -74,7 +74,7 @@ func TestContainerd4838DamagedDatabaseIsSetAside(t *testing.T) {
 			}
 			s.daemon.Kill()
 			before, _ := os.ReadDir(s.config.Root)
-			if err := s.Salvage(s.ctx); err != nil {
+			if err := s.Daemon().Salvage(s.ctx); err != nil {
 				t.Errorf("a database that is whole: %v", err)
 			}
 			if after, _ := os.ReadDir(s.config.Root); len(after) != len(before) {
@@ -106,7 +106,7 @@ func TestDamagedDatabaseWaitsForModules(t *testing.T) {
 			if err := os.Truncate(s.database(), 100<<10); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Salvage(s.ctx); err == nil || !strings.Contains(err.Error(), "still run") {
+			if err := s.Daemon().Salvage(s.ctx); err == nil || !strings.Contains(err.Error(), "still run") {
 				t.Errorf("with a module that runs: %v", err)
 			}
 			if err := syscall.Kill(c.PID, 0); err != nil {
@@ -116,7 +116,7 @@ func TestDamagedDatabaseWaitsForModules(t *testing.T) {
 			syscall.Kill(parent, syscall.SIGKILL)
 			syscall.Kill(c.PID, syscall.SIGKILL)
 			harness.Eventually(t, func() error {
-				err := s.Salvage(s.ctx)
+				err := s.Daemon().Salvage(s.ctx)
 				if err != nil && strings.Contains(err.Error(), "set aside in") {
 					return nil
 				}

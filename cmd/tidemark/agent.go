@@ -123,7 +123,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 		})
 	}
 	parts.Go(func() { runtime.Watch(ctx, r.Kick) })
-	parts.Go(func() { runtime.Guard(ctx, warn("containerd")) })
+	parts.Go(func() { runtime.Daemon().Guard(ctx, warn("containerd")) })
 	parts.Go(func() { runtime.KeepLogs(ctx) })
 	parts.Go(func() { logMended(ctx, source, log) })
 	parts.Go(func() { settle(ctx) })

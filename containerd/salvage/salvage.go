@@ -1,6 +1,9 @@
-package containerd
+// Package salvage looks after a containerd that does not come up because what it
+// keeps is damaged, as a power cut leaves it now and then.
+package salvage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/client"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -16,7 +20,6 @@ import (
 )
 
 const (
-	defaultRoot = "/var/lib/containerd"
 	metadataDir = "io.containerd.metadata.v1.bolt"
 	ownPrefix   = "tidemark."          // of what is ours in containerd's root
 	brokenDir   = "tidemark.broken-%d" // what was set aside
@@ -26,9 +29,17 @@ const (
 	guardPatience = 30 * time.Second
 )
 
+// Daemon is a containerd on this device.
+type Daemon struct {
+	Client    *client.Client // asks whether it serves
+	Address   string         // absolute path of its socket
+	Root      string         // directory of all that it keeps, if the device's owner said that this is the agent's own; otherwise empty
+	UsualRoot string         // the same where nobody said anything; empty when that is not known
+}
+
 // Guard salvages, until ctx ends, a containerd that does not come up. warn is told
 // what was found and done, each thing once.
-func (r *Runtime) Guard(ctx context.Context, warn func(error)) {
+func (d Daemon) Guard(ctx context.Context, warn func(error)) {
 	var down time.Time
 	var said string
 	for {
@@ -37,7 +48,7 @@ func (r *Runtime) Guard(ctx context.Context, warn func(error)) {
 		case <-ctx.Done():
 			return
 		}
-		if r.serves(ctx) == nil {
+		if d.serves(ctx) == nil {
 			down, said = time.Time{}, ""
 			continue
 		}
@@ -47,7 +58,7 @@ func (r *Runtime) Guard(ctx context.Context, warn func(error)) {
 		if time.Since(down) < guardPatience {
 			continue
 		}
-		if err := r.Salvage(ctx); err != nil && err.Error() != said {
+		if err := d.Salvage(ctx); err != nil && err.Error() != said {
 			warn(err)
 			said = err.Error()
 		}
@@ -55,10 +66,10 @@ func (r *Runtime) Guard(ctx context.Context, warn func(error)) {
 }
 
 // serves asks containerd something that it needs its database for.
-func (r *Runtime) serves(ctx context.Context) error {
+func (d Daemon) serves(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, guardEach)
 	defer cancel()
-	_, err := r.client.NamespaceService().List(ctx)
+	_, err := d.Client.NamespaceService().List(ctx)
 	return err
 }
 
@@ -72,15 +83,12 @@ func (r *Runtime) serves(ctx context.Context) error {
 // not while modules still run: those run on without containerd, and after a reboot
 // there are none. nil means that nothing is wrong or to be done; otherwise the
 // error says what is, or was done.
-func (r *Runtime) Salvage(ctx context.Context) error {
-	unserved := r.serves(ctx)
+func (d Daemon) Salvage(ctx context.Context) error {
+	unserved := d.serves(ctx)
 	if unserved == nil || ctx.Err() != nil {
 		return nil
 	}
-	root := r.config.Root
-	if root == "" && r.config.Address == DefaultAddress {
-		root = defaultRoot
-	}
+	root := cmp.Or(d.Root, d.UsualRoot)
 	if root == "" {
 		return nil
 	}
@@ -89,22 +97,22 @@ func (r *Runtime) Salvage(ctx context.Context) error {
 	switch {
 	case held.inUse:
 		return nil // a daemon that is slow
-	case r.config.Root == "" && damage != nil:
+	case d.Root == "" && damage != nil:
 		return fmt.Errorf("containerd does not serve: %w: stop it, move %s away and start it, or name it as containerd.root if it is this agent's own", damage, root)
-	case r.config.Root == "":
+	case d.Root == "":
 		return nil
 	case damage == nil && errdefs.IsNotImplemented(unserved):
-		return errors.Join(errors.New("containerd runs without its database, which is whole: end it, so that it is started anew"), r.endDaemon())
+		return errors.Join(errors.New("containerd runs without its database, which is whole: end it, so that it is started anew"), d.end())
 	case damage == nil:
 		return nil
-	case r.hasShims():
+	case d.hasShims():
 		return fmt.Errorf("containerd does not serve: %w: it is set aside when the modules that still run have ended, or the device is restarted", damage)
 	}
 	aside, err := setAside(root)
 	if err != nil {
 		return fmt.Errorf("containerd does not serve: %w: set it aside: %w", damage, err)
 	}
-	return errors.Join(fmt.Errorf("containerd did not serve: %w: set aside in %s with all images, which are pulled again", damage, aside), r.endDaemon())
+	return errors.Join(fmt.Errorf("containerd did not serve: %w: set aside in %s with all images, which are pulled again", damage, aside), d.end())
 }
 
 // locks are open databases, with the lock that a daemon takes of them.
@@ -220,10 +228,10 @@ func syncDir(dir string) error {
 	return f.Sync()
 }
 
-// endDaemon ends a daemon that is up without its database. One that is not up
+// end ends a daemon that is up without its database. One that is not up
 // needs no ending.
-func (r *Runtime) endDaemon() error {
-	pid, err := listener(r.config.Address)
+func (d Daemon) end() error {
+	pid, err := listener(d.Address)
 	if err != nil {
 		return nil
 	}
@@ -232,7 +240,7 @@ func (r *Runtime) endDaemon() error {
 		return nil
 	}
 	if pid == 1 || !strings.HasPrefix(string(name), "containerd") {
-		return fmt.Errorf("restart containerd: %s is served by process %d (%s), which is not ended", r.config.Address, pid, strings.TrimSpace(string(name)))
+		return fmt.Errorf("restart containerd: %s is served by process %d (%s), which is not ended", d.Address, pid, strings.TrimSpace(string(name)))
 	}
 	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 		return fmt.Errorf("end containerd: %w: restart it", err)
@@ -258,11 +266,11 @@ func listener(address string) (pid int, err error) {
 }
 
 // hasShims reports whether anything still runs that the daemon started.
-func (r *Runtime) hasShims() bool {
+func (d Daemon) hasShims() bool {
 	lines, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range lines {
 		line, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(line), "-address\x00"+r.config.Address+"\x00") {
+		if err == nil && strings.Contains(string(line), "-address\x00"+d.Address+"\x00") {
 			return true
 		}
 	}
