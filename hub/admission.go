@@ -42,7 +42,10 @@ func devicePermissions(device string) *server.Permissions {
 func publishAllowed(device string) []string { return []string{twin.Up(device) + ".>"} }
 
 func subscribeAllowed(device string) []string {
-	return []string{twin.FleetMoved, twin.Inbox(device, "") + ".>", twin.Prefix(device, "") + ".rpc.>"}
+	return []string{
+		twin.FleetMoved, twin.Inbox(device, "") + ".>",
+		twin.Prefix(device, "") + ".rpc.>", twin.Prefix(device, "*") + ".rpc.*",
+	}
 }
 
 // serve tells which server asks.

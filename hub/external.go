@@ -17,10 +17,7 @@ import (
 // connectExternal connects to a NATS server or cluster that somebody else runs.
 // It needs JetStream and nats-server 2.12 or newer, for atomic batches.
 func (h *Hub) connectExternal() error {
-	options := []nats.Option{nats.Name("tidemark-hub"), nats.MaxReconnects(-1),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			h.config.Warn(fmt.Errorf("external server: %w", err))
-		})}
+	options := []nats.Option{nats.MaxReconnects(-1), nats.ErrorHandler(h.troubled)}
 	if file := h.config.External.CredsFile; file != "" {
 		login, err := loginFrom(file)
 		if err != nil {
@@ -32,12 +29,16 @@ func (h *Hub) connectExternal() error {
 	if err := h.writeAuthorization(h.fleet.Devices); err != nil {
 		return err
 	}
-	nc, err := nats.Connect(h.config.External.URL, options...)
-	if err != nil {
-		return fmt.Errorf("external server %s: %w", h.config.External.URL, err)
+	h.connect = func(name string) (*nats.Conn, error) {
+		nc, err := nats.Connect(h.config.External.URL, append(slices.Clone(options), nats.Name(name))...)
+		if err != nil {
+			return nil, fmt.Errorf("external server %s: %w", h.config.External.URL, err)
+		}
+		return nc, nil
 	}
+	nc, err := h.connect("tidemark-hub")
 	h.nc = nc
-	return nil
+	return err
 }
 
 // writeAuthorization writes the users that the external server shall admit, for

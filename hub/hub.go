@@ -3,6 +3,8 @@
 //
 //	fleet repository ── new accepted commit ──▶ devices with their NKeys ──▶ admission
 //	                                       └──▶ fleet.moved
+//	up.<device>.messages              into stream MESSAGES: in order and once, with
+//	                                  what was lost in its place
 //	up.<device>.out.<module>.<name>   stream UP: messages of all devices, in
 //	up.<device>.dropped               order and once per device, and what was lost
 //	up.<device>.resume                how far UP holds a device
@@ -55,10 +57,13 @@ type Hub struct {
 	js        jetstream.JetStream
 	twins     jetstream.KeyValue
 	admission *admission
-	fleet     fleet         // what is admitted
-	followed  string        // the commit that is admitted, on the disk and announced
-	told      string        // the commit that devices were told of last
-	look      chan struct{} // Look was called
+	fleet     fleet                                 // what is admitted
+	followed  string                                // the commit that is admitted, on the disk and announced
+	told      string                                // the commit that devices were told of last
+	look      chan struct{}                         // Look was called
+	connect   func(name string) (*nats.Conn, error) // another connection, as nc is one
+	devices   *nats.Conn                            // for what devices send
+	intake    *intake
 	waits     waits
 	work      chan struct{} // one value for each request that is being answered
 }
@@ -131,7 +136,25 @@ func (h *Hub) open(ctx context.Context) (err error) {
 	if err := h.openStreams(ctx); err != nil {
 		return err
 	}
+	if err := h.openIntake(); err != nil {
+		return err
+	}
 	return h.serve(ctx)
+}
+
+// openIntake takes messages of devices from here on.
+func (h *Hub) openIntake() (err error) {
+	if most := h.nc.MaxPayload(); most < maxPayload {
+		return fmt.Errorf("the server's max_payload is %d, and messages of devices have up to %d bytes: raise it", most, maxPayload)
+	}
+	if h.devices, err = h.connect("tidemark-hub-devices"); err != nil {
+		return err
+	}
+	if h.intake, err = openIntake(h.devices, h.nc, repeated(h.config.Warn)); err != nil {
+		return err
+	}
+	h.nc.SetReconnectHandler(func(*nats.Conn) { h.intake.lanes.forgetAll() })
+	return nil
 }
 
 // ClientURL is where people and services connect to.
@@ -157,6 +180,12 @@ func (h *Hub) OperatorSeed() string { return filepath.Join(h.config.StateDir, op
 
 // Close ends the hub. What it stored stays.
 func (h *Hub) Close() error {
+	if h.devices != nil {
+		h.devices.Close()
+	}
+	if h.intake != nil {
+		h.intake.close()
+	}
 	if h.nc != nil {
 		h.nc.Close()
 	}

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark-edge/tidemark/twin"
@@ -129,23 +127,11 @@ func (h *Hub) place(device string) (twin.Resume, error) {
 	if got.Error != nil {
 		return twin.Resume{}, fmt.Errorf("stream %s: %w", StreamUp, got.Error)
 	}
-	return readPlace(got.Message.Seq, got.Message.Header), nil
+	return readResume(got.Message.Seq, got.Message.Header), nil
 }
 
-// readPlace reads epoch and sequence from the headers of a stored message. What
-// carries none, or nonsense, was not written by an outbox: the device then goes
-// on from what it has not settled.
-func readPlace(at uint64, raw []byte) twin.Resume {
-	r := twin.Resume{Last: at}
-	h, err := nats.DecodeHeadersMsg(raw)
-	if err != nil {
-		return r
-	}
-	epoch := h.Get(twin.HeaderEpoch)
-	seq, err := strconv.ParseUint(h.Get(twin.HeaderSeq), 10, 64)
-	if err != nil || epoch == "" || len(epoch) > 64 {
-		return r
-	}
-	r.Epoch, r.Seq = epoch, seq
-	return r
+// readResume reads epoch and sequence from the headers of a stored message.
+func readResume(at uint64, raw []byte) twin.Resume {
+	p := readPlace(at, raw)
+	return twin.Resume{Last: at, Epoch: p.at.Epoch, Seq: p.at.Seq}
 }

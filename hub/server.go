@@ -65,9 +65,17 @@ func (h *Hub) startEmbedded(ctx context.Context) error {
 		return err
 	}
 	h.admission.operator(public)
-	h.nc, err = nats.Connect("", nats.InProcessServer(s), nats.Name("tidemark-hub"), nats.MaxReconnects(-1),
-		nats.Nkey(public, func(nonce []byte) ([]byte, error) { return key.Sign(nonce) }))
+	h.connect = func(name string) (*nats.Conn, error) {
+		return nats.Connect("", nats.InProcessServer(s), nats.Name(name), nats.MaxReconnects(-1), nats.ErrorHandler(h.troubled),
+			nats.Nkey(public, func(nonce []byte) ([]byte, error) { return key.Sign(nonce) }))
+	}
+	h.nc, err = h.connect("tidemark-hub")
 	return err
+}
+
+// troubled is told what goes wrong on a connection and no call returns.
+func (h *Hub) troubled(_ *nats.Conn, _ *nats.Subscription, err error) {
+	h.config.Warn(fmt.Errorf("hub's connection: %w", err))
 }
 
 // ready waits until clients can connect. JetStream reads its streams before
@@ -107,7 +115,7 @@ func (h *Hub) serverOptions() (*server.Options, error) {
 		JetStream: true, JetStreamDomain: "hub", StoreDir: store, SyncAlways: true, DisableJetStreamBanner: true,
 		// Explicit: the automatic limit shrinks with the free disk, and a full
 		// stream then does not come back after a restart (nats-server#3641).
-		JetStreamMaxStore:  int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
+		JetStreamMaxStore:  2*int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
 		JetStreamMaxMemory: 16 << 20,
 	}
 	o.JetStreamLimits.MaxBatchInflightPerStream = maxBatches

@@ -8,6 +8,9 @@ import (
 )
 
 const (
+	// StreamMessages holds the messages of all devices, and what does not come of
+	// them: see twin.LaneOut and twin.LaneLost.
+	StreamMessages = "MESSAGES"
 	// StreamUp holds the messages of all devices.
 	StreamUp = "UP"
 	// BucketTwins holds the newest document of every twin.
@@ -33,6 +36,21 @@ func (h *Hub) openStreams(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("stream %s with %d bytes: %w", StreamUp, s.MaxBytes, err)
+	}
+	_, err = h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
+		Name:               StreamMessages,
+		Description:        "messages of all devices, and what does not come of them",
+		Subjects:           []string{"messages.>"},
+		Storage:            jetstream.FileStorage,
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardOld,
+		MaxBytes:           int64(s.MaxBytes),
+		Replicas:           s.Replicas,
+		AllowAtomicPublish: true,
+		AllowDirect:        true,
+	})
+	if err != nil {
+		return fmt.Errorf("stream %s with %d bytes: %w", StreamMessages, s.MaxBytes, err)
 	}
 	h.twins, err = h.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket:      BucketTwins,

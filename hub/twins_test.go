@@ -270,7 +270,7 @@ func FuzzReadPlace(f *testing.F) {
 	f.Add([]byte("NATS/1.0\r\n\r\n"))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		if r := readPlace(9, raw); r.Last != 9 || len(r.Epoch) > 64 || r.Epoch == "" && r.Seq != 0 {
+		if r := readPlace(9, raw); r.last != 9 || len(r.at.Epoch) > 64 || r.at.Epoch == "" && r.at.Seq != 0 {
 			t.Errorf("%+v", r)
 		}
 	})

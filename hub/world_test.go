@@ -146,6 +146,21 @@ func (c *cloud) operator() *nats.Conn {
 	return nc
 }
 
+// as is a connection that speaks for a device, with an operator's rights.
+func (c *cloud) as(device string) *nats.Conn {
+	c.t.Helper()
+	login, err := loginFrom(c.hub.OperatorSeed())
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	nc, err := nats.Connect(c.hub.ClientURL(), login, nats.CustomInboxPrefix(twin.Inbox(device, "")))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(nc.Close)
+	return nc
+}
+
 // bodies are those of a device's messages in the hub's stream, in order; it
 // fails where sequences of one epoch do not follow each other.
 func (c *cloud) bodies(device string) []string {
