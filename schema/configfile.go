@@ -74,7 +74,7 @@ func loadConfig(path, name string, overrides map[string]string, target any) (err
 		deepen(p, v, 0)
 		return p.err()
 	}
-	decoder{p}.decode(v, reflect.ValueOf(target).Elem(), nil)
+	(&decoder{p: p}).decode(v, reflect.ValueOf(target).Elem())
 	if bounded, ok := target.(interface{ check(*problems) }); ok {
 		bounded.check(p)
 	}

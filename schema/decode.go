@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 
 	"cuelang.org/go/cue"
 )
@@ -15,17 +16,27 @@ import (
 // decoder turns a concrete CUE value into Go values by their JSON names.
 // cue.Value.Decode would do, at three times the cost: it sorts the fields of
 // every struct.
-type decoder struct{ p *problems }
+type decoder struct {
+	p    *problems
+	path []string // of the value that is being decoded
+}
 
 // decode sets target, an addressable Go value, from v. What does not fit is
 // noted at its path.
-func (d decoder) decode(v cue.Value, target reflect.Value, path []string) {
-	if err := d.set(v, target, path); err != nil {
-		d.p.add(path, "%v", err)
+func (d *decoder) decode(v cue.Value, target reflect.Value) {
+	if err := d.set(v, target); err != nil {
+		d.p.add(d.path, "%v", err)
 	}
 }
 
-func (d decoder) set(v cue.Value, target reflect.Value, path []string) error {
+// in decodes the part of that name.
+func (d *decoder) in(name string, v cue.Value, target reflect.Value) {
+	d.path = append(d.path, name)
+	d.decode(v, target)
+	d.path = d.path[:len(d.path)-1]
+}
+
+func (d *decoder) set(v cue.Value, target reflect.Value) error {
 	switch into := target.Addr().Interface().(type) {
 	case encoding.TextUnmarshaler:
 		s, err := v.String()
@@ -40,7 +51,7 @@ func (d decoder) set(v cue.Value, target reflect.Value, path []string) error {
 		}
 		return into.UnmarshalJSON(b)
 	case *map[string]any:
-		m, err := d.object(v, path)
+		m, err := d.object(v)
 		*into = m
 		return err
 	}
@@ -63,29 +74,50 @@ func (d decoder) set(v cue.Value, target reflect.Value, path []string) error {
 		return err
 	case reflect.Pointer:
 		target.Set(reflect.New(target.Type().Elem()))
-		return d.set(v, target.Elem(), path)
+		return d.set(v, target.Elem())
 	case reflect.Struct:
-		d.fields(v, target, path)
+		d.fields(v, target)
 		return nil
 	case reflect.Map:
-		return d.entries(v, target, path)
+		return d.entries(v, target)
 	case reflect.Slice:
-		return d.elements(v, target, path)
+		return d.elements(v, target)
 	}
 	return fmt.Errorf("no way to read a %v", target.Type())
 }
 
 // fields sets a struct; what v does not have is left as it is.
-func (d decoder) fields(v cue.Value, target reflect.Value, path []string) {
-	for i := range target.NumField() {
-		name, _, _ := strings.Cut(target.Type().Field(i).Tag.Get("json"), ",")
-		if field := v.LookupPath(cue.MakePath(cue.Str(name))); field.Exists() {
-			d.decode(field, target.Field(i), extend(path, name))
+func (d *decoder) fields(v cue.Value, target reflect.Value) {
+	for i, f := range fieldsOf(target.Type()) {
+		if field := v.LookupPath(f.path); field.Exists() {
+			d.in(f.name, field, target.Field(i))
 		}
 	}
 }
 
-func (d decoder) entries(v cue.Value, target reflect.Value, path []string) error {
+// jsonField is a field of a struct by its JSON name.
+type jsonField struct {
+	name string
+	path cue.Path
+}
+
+// knownFields are those of the structs that were decoded so far, by type.
+var knownFields sync.Map
+
+func fieldsOf(t reflect.Type) []jsonField {
+	if known, ok := knownFields.Load(t); ok {
+		return known.([]jsonField)
+	}
+	fields := make([]jsonField, t.NumField())
+	for i := range fields {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields[i] = jsonField{name, cue.MakePath(cue.Str(name))}
+	}
+	knownFields.Store(t, fields)
+	return fields
+}
+
+func (d *decoder) entries(v cue.Value, target reflect.Value) error {
 	fields, err := v.Fields()
 	if err != nil {
 		return err
@@ -94,14 +126,14 @@ func (d decoder) entries(v cue.Value, target reflect.Value, path []string) error
 	for fields.Next() {
 		name := fields.Selector().Unquoted()
 		value := reflect.New(target.Type().Elem()).Elem()
-		d.decode(fields.Value(), value, extend(path, name))
+		d.in(name, fields.Value(), value)
 		m.SetMapIndex(reflect.ValueOf(name), value)
 	}
 	target.Set(m)
 	return nil
 }
 
-func (d decoder) elements(v cue.Value, target reflect.Value, path []string) error {
+func (d *decoder) elements(v cue.Value, target reflect.Value) error {
 	list, err := v.List()
 	if err != nil {
 		return err
@@ -109,7 +141,7 @@ func (d decoder) elements(v cue.Value, target reflect.Value, path []string) erro
 	s := reflect.MakeSlice(target.Type(), 0, 0)
 	for i := 0; list.Next(); i++ {
 		value := reflect.New(target.Type().Elem()).Elem()
-		d.decode(list.Value(), value, extend(path, strconv.Itoa(i)))
+		d.in(strconv.Itoa(i), list.Value(), value)
 		s = reflect.Append(s, value)
 	}
 	target.Set(s)
@@ -117,7 +149,7 @@ func (d decoder) elements(v cue.Value, target reflect.Value, path []string) erro
 }
 
 // object reads a free-form JSON object.
-func (d decoder) object(v cue.Value, path []string) (map[string]any, error) {
+func (d *decoder) object(v cue.Value) (map[string]any, error) {
 	b, err := v.MarshalJSON()
 	if err != nil {
 		return nil, err
@@ -128,13 +160,13 @@ func (d decoder) object(v cue.Value, path []string) (map[string]any, error) {
 	if err := dec.Decode(&m); err != nil {
 		return nil, err
 	}
-	d.plainNumbers(m, path)
+	d.plainNumbers(m, d.path)
 	return m, nil
 }
 
 // plainNumbers replaces json.Number by float64, which is what JSON is decoded
 // to everywhere else, and notes the integers that would change by it.
-func (d decoder) plainNumbers(x any, path []string) any {
+func (d *decoder) plainNumbers(x any, path []string) any {
 	switch x := x.(type) {
 	case map[string]any:
 		for k, v := range x {

@@ -25,7 +25,7 @@ type deviceDocument struct {
 func decodeDevice(checked, written cue.Value, p *problems) Desired {
 	root := []string{"device"}
 	var doc deviceDocument
-	decoder{p}.decode(checked, reflect.ValueOf(&doc).Elem(), root)
+	(&decoder{p, root}).decode(checked, reflect.ValueOf(&doc).Elem())
 	x := exporter{p: p, valid: map[string]bool{}}
 	doc.Twin.Reported = x.reported(written, root)
 	d := Desired{
