@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/tidemark-edge/tidemark/containerd/probe"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -46,7 +48,7 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 	cmd := &command{container: c.ID, id: execID(p.Command)}
 	unlock, err := r.busy.Lock(ctx, "exec "+cmd.container+" "+cmd.id) // also while the one before is cleaned up
 	if err != nil {
-		return fmt.Errorf("exec %s: %w: %w", p.Command[0], schema.ErrNotAsked, err)
+		return probe.Failed(p.Command, fmt.Errorf("%w: %w", schema.ErrNotAsked, err))
 	}
 	r.sweep(c.ID, c.PID, func() { r.reapAll(ctx, c.ID) })
 	out := r.openAnswer(cmd)
@@ -54,20 +56,13 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 	if err == nil {
 		if err = r.deleteCommand(ctx, cmd); err == nil {
 			unlock()
-			said := out.close()
-			switch {
-			case code == 0:
-				return nil
-			case said != "":
-				return fmt.Errorf("exec %s: exit code %d: %s", p.Command[0], code, said)
-			}
-			return fmt.Errorf("exec %s: exit code %d", p.Command[0], code)
+			return probe.Ended(p.Command, code, out.Close())
 		}
 	}
 	// Nobody waits for a shim that hangs, but the next one with this command.
 	go func() {
 		defer unlock()
-		defer out.close()
+		defer out.Close()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reapTimeout)
 		defer cancel()
 		r.reap(ctx, cmd)
@@ -75,7 +70,15 @@ func (r *Runtime) probeExec(ctx context.Context, c schema.Container, p schema.Ex
 	if errdefs.IsUnavailable(err) || errors.Is(err, errNoProcess) {
 		err = fmt.Errorf("%w: %w", schema.ErrNotAsked, err)
 	}
-	return fmt.Errorf("exec %s: %w", p.Command[0], err)
+	return probe.Failed(p.Command, err)
+}
+
+// openAnswer makes what a command prints into; nil where that is nowhere.
+func (r *Runtime) openAnswer(cmd *command) *probe.Answer {
+	if r.RunDir == "" {
+		return nil
+	}
+	return probe.OpenAnswer(filepath.Join(r.RunDir, "probes"), cmd.container+"."+cmd.id)
 }
 
 // execPrefix is what the exec ids of our commands begin with.
@@ -89,7 +92,7 @@ func execID(args []string) string {
 }
 
 // runCommand makes, starts and waits for a command, and returns its exit code.
-func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, out *answer, timeout time.Duration) (code uint32, err error) {
+func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, out *probe.Answer, timeout time.Duration) (code uint32, err error) {
 	starting, cancel := context.WithTimeoutCause(ctx, execTimeout, fmt.Errorf("not started within %v", execTimeout))
 	defer cancel()
 	process, err := r.processOf(starting, cmd.container, args)
@@ -97,7 +100,7 @@ func (r *Runtime) runCommand(ctx context.Context, cmd *command, args []string, o
 		return 0, err
 	}
 	request := &tasks.ExecProcessRequest{ContainerID: cmd.container, ExecID: cmd.id, Spec: process}
-	request.Stdout, request.Stderr = out.names()
+	request.Stdout, request.Stderr = out.Names()
 	_, err = r.client.TaskService().Exec(starting, request)
 	if errdefs.IsAlreadyExists(errgrpc.ToNative(err)) { // what could not be cleaned up the last time
 		r.reap(starting, cmd)

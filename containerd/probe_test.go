@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 )
@@ -85,20 +86,30 @@ func probeRights(s *stage) {
 	m.User, m.Env = "2000:2001", map[string]string{"WHO": "sensor"}
 	c := s.run(m)
 	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "rights")),
-		"exec /main: exit code 1: Uid=2000 Gid=2001 CapEff=0000000000000000 CapBnd=0000000000000000 NoNewPrivs=1 Seccomp=2 / sensor")
+		"exec /main rights: exit code 1: Uid=2000 Gid=2001 CapEff=0000000000000000 CapBnd=0000000000000000 NoNewPrivs=1 Seccomp=2 / sensor")
 }
 
 func probeExec(s *stage) {
 	c := s.run(s.module("sensor", "wait"))
 	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "0", "fine")), "<nil>")
-	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "2", "no pressure")), "exec /main: exit code 2: no pressure")
-	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "exit", "7")), "exec /main: exit code 7")
-	if err := s.Probe(s.ctx, c, execProbe("/nosuch")); err == nil || !strings.Contains(err.Error(), "no such file") || errors.Is(err, schema.ErrNotAsked) {
-		s.t.Errorf("a command that is not there: %v", err)
+	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "2", "no pressure")), "exec /main answer 2 no pressure: exit code 2: no pressure")
+	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "exit", "7")), "exec /main exit 7: exit code 7")
+	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "exit", "137")), "exec /main exit 137: exit code 137, as by SIGKILL")
+	for command, want := range map[string]string{
+		"/nosuch": "exec /nosuch: the image has no such program",
+		"nosuch":  "exec nosuch: the image has no such program in its PATH",
+		"/dev":    "exec /dev: it is no program that the module's user may run",
+		"/main/x": "exec /main/x: it cannot be run: stat /main/x: not a directory",
+	} {
+		err := s.Probe(s.ctx, c, execProbe(command))
+		wants(s.t, err, want)
+		if errors.Is(err, schema.ErrNotAsked) { // it is the definition that is wrong
+			s.t.Errorf("%s was not asked", command)
+		}
 	}
 	const rounds = 20
 	ask := func() {
-		wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "2", "no pressure")), "exec /main: exit code 2: no pressure")
+		wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "2", "no pressure")), "exec /main answer 2 no pressure: exit code 2: no pressure")
 	}
 	for range 10 { // a shim keeps what it has needed once
 		ask()
@@ -123,7 +134,7 @@ func (s *stage) probeRemains() map[string]int {
 	n := map[string]int{"processes": len(s.processes("sensor")), "threads in other networks": strangeThreads()}
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	n["goroutines"] = strings.Count(string(stacks), "containerd.(*stream).read(") + strings.Count(string(stacks), "containerd.(*Runtime).probeExec")
+	n["goroutines"] = strings.Count(string(stacks), "probe.(*stream).read(") + strings.Count(string(stacks), "containerd.(*Runtime).probeExec")
 	n["descriptors"] = descriptors("self", s.RunDir)
 	pipes, _ := filepath.Glob(filepath.Join(s.RunDir, "probes", "*"))
 	n["pipes"] = len(pipes)
@@ -174,7 +185,7 @@ func probeHangs(s *stage) {
 	s.output("sensor", "waiting")
 	before := s.probeBase()
 	for _, command := range []string{"wait", "stubborn", "flood", "family"} {
-		wants(s.t, s.Probe(s.ctx, c, within(execProbe("/main", command), 100*time.Millisecond)), "exec /main: no answer within 100ms")
+		wants(s.t, s.Probe(s.ctx, c, within(execProbe("/main", command), 100*time.Millisecond)), "exec /main "+command+": no answer within 100ms")
 	}
 	wants(s.t, s.Probe(s.ctx, c, execProbe("/main", "answer", "0")), "<nil>")
 	harness.Eventually(s.t, func() error {

@@ -1,6 +1,7 @@
-// Package probe asks a module once, over the network, whether it works. It
-// knows nothing of containers: who calls says how to reach the module's
-// loopback.
+// Package probe asks a module once, over the network, whether it works, and puts
+// into words what a command said that was run beside it. It knows nothing of
+// containers: who calls says how to reach the module's loopback, and runs the
+// command.
 //
 // What a module answers is untrusted: no more than a line of it is read, it is
 // not followed anywhere, and no longer waited for than the context allows.
@@ -26,16 +27,19 @@ const MaxAnswer = 100
 
 // Quote makes one printable line of at most MaxAnswer bytes out of what a
 // module answered.
-func Quote(answer []byte) string {
+func Quote(answer []byte) string { return quote(string(answer), MaxAnswer) }
+
+// quote makes one printable line of at most that many bytes.
+func quote(text string, most int) string {
 	var line strings.Builder
-	for _, word := range strings.FieldsFunc(strings.ToValidUTF8(string(answer), "?"), func(r rune) bool {
+	for _, word := range strings.FieldsFunc(strings.ToValidUTF8(text, "?"), func(r rune) bool {
 		return unicode.IsSpace(r) || !unicode.IsGraphic(r)
 	}) {
 		if line.Len() > 0 {
 			word = " " + word
 		}
 		for _, r := range word {
-			if line.Len()+len(string(r)) > MaxAnswer {
+			if line.Len()+len(string(r)) > most {
 				return line.String()
 			}
 			line.WriteRune(r)

@@ -1,4 +1,4 @@
-package containerd
+package probe
 
 import (
 	"cmp"
@@ -7,52 +7,45 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/tidemark-edge/tidemark/containerd/probe"
 )
 
 // keptAnswer is how much is kept of the end of what a command prints, in bytes.
-const keptAnswer = 4 * probe.MaxAnswer
+const keptAnswer = 4 * MaxAnswer
 
-// answer catches what a command prints on each of its two streams. They are
+// Answer catches what a command prints on each of its two streams. They are
 // pipes with names, read all the time, so that a command that prints without
-// end fills nothing and is not held up. The nil answer catches nothing.
-type answer struct{ out, err *stream }
+// end fills nothing and is not held up. The nil Answer catches nothing.
+type Answer struct{ out, err *stream }
 
-// openAnswer makes the pipes; nil where there is no room for them, for a command
-// can run without.
-func (r *Runtime) openAnswer(cmd *command) *answer {
-	if r.RunDir == "" {
-		return nil
-	}
-	dir := filepath.Join(r.RunDir, "probes")
+// OpenAnswer makes the pipes in dir, with names that begin like that; nil where
+// there is no room for them, for a command can run without.
+func OpenAnswer(dir, name string) *Answer {
 	if os.MkdirAll(dir, 0o700) != nil {
 		return nil
 	}
-	name := filepath.Join(dir, cmd.container+"."+cmd.id)
-	a := &answer{out: openStream(name + ".out"), err: openStream(name + ".err")}
+	a := &Answer{out: openStream(filepath.Join(dir, name+".out")), err: openStream(filepath.Join(dir, name+".err"))}
 	if a.out == nil || a.err == nil {
-		a.close()
+		a.Close()
 		return nil
 	}
 	return a
 }
 
-// names are what the shim opens; empty for the nil answer.
-func (a *answer) names() (out, err string) {
+// Names are what is to be opened to write; empty for the nil Answer.
+func (a *Answer) Names() (out, err string) {
 	if a == nil {
 		return "", ""
 	}
 	return a.out.name, a.err.name
 }
 
-// close returns the last line that was printed; one on the error stream says
-// more than any other.
-func (a *answer) close() string {
+// Close removes the pipes and returns the last line that was printed, for
+// Ended; one on the error stream says more than any other.
+func (a *Answer) Close() string {
 	if a == nil {
 		return ""
 	}
-	return cmp.Or(probe.LastLine(a.err.close()), probe.LastLine(a.out.close()))
+	return cmp.Or(LastLine(a.err.close()), LastLine(a.out.close()))
 }
 
 // stream is one pipe with a name.
