@@ -17,45 +17,45 @@ import (
 // with Inbox as inbox prefix.
 const (
 	EnvURL      = "TIDEMARK_URL"      // nats://127.0.0.1:4222
-	EnvIdentity = "TIDEMARK_IDENTITY" // /devices/<device>/modules/<module>
-	EnvCreds    = "TIDEMARK_CREDS"    // file with the NKey seed
+	EnvIdentity = "TIDEMARK_IDENTITY" // /devices/<device>/modules/<module>; /devices/<device> for the device itself
+	EnvCreds    = "TIDEMARK_CREDS"    // file with the NKey seed; replaced when the identity is rotated
 )
 
-// attempt is how long one request waits for its answer. A request that changes
-// nothing when it is repeated is repeated until its context ends, since an
-// answer can be lost when the agent restarts.
-const attempt = 5 * time.Second
+// flushBefore is how long the last answers may take to be sent before closing.
+const flushBefore = time.Second
 
-// Client is a module's connection to its twin and to the hub's queue. It
-// outlives every restart of the agent: while that is away, calls wait until
-// their context ends, and desired changes that were missed are caught up with
-// when it is back. All methods may be called at the same time.
+// Client is the connection of a module to its device: to its twin, to the queues
+// that lead to the hub and to other modules, and to direct methods. A person on
+// the device connects alike, as the device itself, whose twin it then has.
+//
+// It outlives every restart of the agent, and takes a new seed when the identity
+// is rotated. While the agent is away, Get, Report, Replace and Send wait until
+// their context ends, Call is refused at once, and desired changes that were
+// missed are caught up with when it is back. All methods may be called at the
+// same time; whatever is refused is an *Error.
 //
 //	client, err := twin.Connect(ctx)
 //	err = client.OnDesired(func(s twin.Section) { … })
 //	version, err := client.Report(ctx, map[string]any{"temperature": 21.5})
 type Client struct {
 	Device string // the device that the module runs on
-	Module string // the module's own name
+	Module string // the module's own name; empty for the device itself
 
 	conn    *nats.Conn
 	prefix  string
 	closing context.Context // ends with Close
 	end     context.CancelFunc
-	watch   sync.WaitGroup
+	running sync.WaitGroup // the loops, and the calls of methods
 
 	mu        sync.Mutex
-	link      context.Context // ends when the present connection is lost
-	cut       context.CancelFunc
-	followers []chan struct{} // each holds one value when there may be news
+	asks      map[*ask]struct{} // that wait for an answer
+	followers []chan struct{}   // each holds one value when there may be news
+	taken     map[string]bool   // subjects that somebody answers
 }
 
-// errLost says that the connection went before the answer came.
-var errLost = errors.New("connection to the agent lost before it answered")
-
-// Connect connects a module to the leaf of its device, from TIDEMARK_URL,
-// TIDEMARK_IDENTITY and TIDEMARK_CREDS. It waits for the leaf until ctx ends;
-// an environment that is missing or wrong is an error at once.
+// Connect connects to the leaf of the device, from TIDEMARK_URL,
+// TIDEMARK_IDENTITY and TIDEMARK_CREDS. It waits for the leaf until ctx ends; an
+// environment that is missing or wrong is an error at once.
 func Connect(ctx context.Context) (*Client, error) {
 	device, module, err := splitAddress(os.Getenv(EnvIdentity))
 	if err != nil {
@@ -65,16 +65,15 @@ func Connect(ctx context.Context) (*Client, error) {
 	if url == "" || creds == "" {
 		return nil, fmt.Errorf("connect to the device: %s and %s have to be set, as Tidemark does for its modules", EnvURL, EnvCreds)
 	}
-	key, err := nats.NkeyOptionFromSeed(creds)
+	d, err := newDialer(creds)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the device: read the seed in %s: %w", creds, err)
 	}
-	c := &Client{Device: device, Module: module, prefix: Prefix(device, module)}
+	c := &Client{Device: device, Module: module, prefix: Prefix(device, module), asks: map[*ask]struct{}{}, taken: map[string]bool{}}
 	c.closing, c.end = context.WithCancel(context.Background())
-	c.link, c.cut = context.WithCancel(c.closing)
 	up := make(chan struct{}, 1)
-	c.conn, err = nats.Connect(url, key,
-		nats.Name(module),
+	c.conn, err = nats.Connect(url, d.option(),
+		nats.Name(os.Getenv(EnvIdentity)),
 		nats.CustomInboxPrefix(Inbox(device, module)),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
@@ -83,13 +82,15 @@ func Connect(ctx context.Context) (*Client, error) {
 		nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 		nats.ReconnectBufSize(-1), // what cannot be sent fails, rather than be sent later unseen
 		nats.ConnectHandler(func(*nats.Conn) { signal(up) }),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { c.lost() }),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { c.give(errLost, "") }),
 		nats.ReconnectHandler(func(*nats.Conn) { c.relinked(); signal(up) }),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // nothing of ours is asynchronous
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.refused(err) }),
 	)
 	if err != nil {
+		c.end()
 		return nil, fmt.Errorf("connect to %s: %w", url, err)
 	}
+	d.conn.Store(c.conn)
 	for !c.conn.IsConnected() {
 		select {
 		case <-up:
@@ -101,19 +102,41 @@ func Connect(ctx context.Context) (*Client, error) {
 	return c, nil
 }
 
-// lost ends the waiting for answers on a connection that is gone.
-func (c *Client) lost() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut()
+// splitAddress takes /devices/<device>/modules/<module>, or /devices/<device>,
+// apart.
+func splitAddress(address string) (device, module string, err error) {
+	rest, ok := strings.CutPrefix(address, "/devices/")
+	device, module, isModule := strings.Cut(rest, "/modules/")
+	if !ok || !isName(device) || isModule && !isName(module) {
+		return "", "", fmt.Errorf("connect to the device: %s is %q, want /devices/<device>/modules/<module>", EnvIdentity, address)
+	}
+	return device, module, nil
+}
+
+// isName reports whether s may be a part of a subject of ours: a DNS label.
+func isName(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, r := range s {
+		if (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func checkName(s string) error {
+	if !isName(s) {
+		return &Error{Code: CodeMalformed, Message: fmt.Sprintf("name %s: want 1 to 63 of a-z, 0-9 and -, starting and ending with a letter or digit", clip(s))}
+	}
+	return nil
 }
 
 // relinked starts on a new connection: what was published meanwhile was missed.
 func (c *Client) relinked() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cut()
-	c.link, c.cut = context.WithCancel(c.closing)
 	for _, f := range c.followers {
 		signal(f)
 	}
@@ -126,180 +149,84 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// splitAddress takes /devices/<device>/modules/<module> apart.
-func splitAddress(address string) (device, module string, err error) {
-	parts := strings.Split(address, "/")
-	if len(parts) != 5 || parts[0] != "" || parts[1] != "devices" || parts[3] != "modules" || parts[2] == "" || parts[4] == "" {
-		return "", "", fmt.Errorf("connect to the device: %s is %q, want /devices/<device>/modules/<module>", EnvIdentity, address)
-	}
-	return parts[2], parts[4], nil
-}
-
-// Get returns the whole twin of the module.
-func (c *Client) Get(ctx context.Context) (Document, error) {
-	data, err := c.repeat(ctx, c.prefix+".twin.get", nil)
-	if err != nil {
-		return Document{}, fmt.Errorf("get twin: %w", err)
-	}
-	if a, err := ReadAnswer(data); err != nil && a.Error != nil {
-		return Document{}, fmt.Errorf("get twin: %w", err)
-	}
-	d, err := ReadDocument(data)
-	if err != nil {
-		return Document{}, err
-	}
-	if d.Device != c.Device || d.Module != c.Module {
-		return Document{}, errors.New("get twin: the answer is another's twin")
-	}
-	return d, nil
-}
-
-// Report merges patch into properties.reported (RFC 7396: null deletes) and
-// returns its new version, once it is on the device's disk. A patch that the
-// module's definition or the limits do not allow is an *Error with the path of
-// the member, and changes nothing. It is repeated until ctx ends while the
-// agent is away, which does no harm: the same patch twice is the same state.
-func (c *Client) Report(ctx context.Context, patch map[string]any) (uint64, error) {
-	checked, e := plain(patch)
-	if e != nil {
-		return 0, fmt.Errorf("report: %w", e)
-	}
-	body := appendValue(nil, checked)
-	if len(body) > MaxPatch {
-		return 0, fmt.Errorf("report: %w", &Error{Code: CodeTooLarge, Message: fmt.Sprintf("patch has %d bytes, and may have %d", len(body), MaxPatch)})
-	}
-	data, err := c.repeat(ctx, c.prefix+".twin.reported", body)
-	if err != nil {
-		return 0, fmt.Errorf("report: %w", err)
-	}
-	a, err := ReadAnswer(data)
-	if err != nil {
-		return 0, fmt.Errorf("report: %w", err)
-	}
-	return a.Version, nil
-}
-
-// OnDesired calls f with properties.desired as they are, and again after each
-// change, each version at most once and in rising order, one call at a time. A
-// change that happened while the agent was away follows when it is back. The
-// calls end with Close.
-func (c *Client) OnDesired(f func(Section)) error {
-	news := make(chan struct{}, 1)
-	_, err := c.conn.Subscribe(c.prefix+".twin.desired", func(*nats.Msg) { signal(news) })
-	if err != nil {
-		return fmt.Errorf("watch desired: %w", err)
-	}
+// start runs a loop until Close.
+func (c *Client) start(loop func()) error {
 	c.mu.Lock()
-	c.followers = append(c.followers, news)
-	c.mu.Unlock()
-	c.watch.Go(func() { c.follow(news, f) })
-	return nil
-}
-
-// follow gets the twin, then again on all news, and calls f with each desired
-// version that is newer than the last.
-func (c *Client) follow(news <-chan struct{}, f func(Section)) {
-	called, last := false, uint64(0)
-	for {
-		if d, err := c.Get(c.closing); err == nil {
-			if desired := d.Properties.Desired; !called || desired.Version > last {
-				called, last = true, desired.Version
-				f(desired)
-			}
-		}
-		select {
-		case <-c.closing.Done():
-			return
-		case <-news:
-		}
-	}
-}
-
-// Send hands a message over for the hub, and for whomever else the routes say,
-// under a name of the module's choice (a DNS label). It returns when the message
-// is on the device's disk: from then on it is not lost. On any other error than
-// an *Error the message may have been stored all the same; sending it again can
-// then store it twice.
-func (c *Client) Send(ctx context.Context, name string, body []byte) error {
-	msg := &nats.Msg{Subject: c.prefix + ".out." + name, Data: body}
-	answer, err := c.request(ctx, msg)
-	if err == nil {
-		_, err = ReadAnswer(answer)
-	}
-	if err != nil {
-		return fmt.Errorf("send %s: %w", name, err)
-	}
-	return nil
-}
-
-// request asks once, but waits with asking until there is somebody to ask.
-func (c *Client) request(ctx context.Context, msg *nats.Msg) ([]byte, error) {
-	for {
-		if c.conn.IsConnected() {
-			answer, err := c.ask(ctx, msg)
-			if err == nil {
-				return answer.Data, nil
-			}
-			if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, nats.ErrReconnectBufExceeded) {
-				return nil, err // else it surely reached nobody
-			}
-		}
-		if err := c.pause(ctx); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// ask waits for an answer no longer than the connection lives that it would
-// come by.
-func (c *Client) ask(ctx context.Context, msg *nats.Msg) (*nats.Msg, error) {
-	c.mu.Lock()
-	link := c.link
-	c.mu.Unlock()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(link, func() { cancel(errLost) })()
-	answer, err := c.conn.RequestMsgWithContext(ctx, msg)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return answer, err
-}
-
-// repeat asks until there is an answer.
-func (c *Client) repeat(ctx context.Context, subject string, body []byte) ([]byte, error) {
-	for {
-		try, cancel := context.WithTimeout(ctx, attempt)
-		answer, err := c.request(try, &nats.Msg{Subject: subject, Data: body})
-		cancel()
-		if err == nil {
-			return answer, nil
-		}
-		again := errors.Is(err, errLost) || errors.Is(err, context.DeadlineExceeded)
-		if !again || ctx.Err() != nil || c.closing.Err() != nil {
-			return nil, err
-		}
-	}
-}
-
-// pause waits a moment before the next look for the agent.
-func (c *Client) pause(ctx context.Context) error {
-	timer := time.NewTimer(100 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-c.closing.Done():
+	defer c.mu.Unlock()
+	if c.closing.Err() != nil {
 		return nats.ErrConnectionClosed
-	case <-ctx.Done():
-		return ctx.Err()
 	}
+	c.running.Go(loop)
+	return nil
 }
 
-// Close ends the connection and the calls of OnDesired's functions. It must not
-// be called from one of them.
+// serve calls f with each request to P.<kind>.<name>, one at a time, until
+// Close. Of several instances of a module one gets it.
+func (c *Client) serve(kind, name string, f func(*nats.Msg)) (err error) {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	subject := c.prefix + "." + kind + "." + name
+	if err := c.take(subject); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.mu.Lock()
+			delete(c.taken, subject)
+			c.mu.Unlock()
+		}
+	}()
+	sub, err := c.conn.QueueSubscribeSync(subject, "instances")
+	if err != nil {
+		return err
+	}
+	// From now on it can be asked; while the agent is away, from when it is back.
+	if c.conn.IsConnected() {
+		_ = c.conn.FlushTimeout(attempt)
+	}
+	return c.start(func() {
+		defer sub.Unsubscribe() // so that who asks after Close is told that nobody is there
+		for {
+			m, err := sub.NextMsgWithContext(c.closing)
+			if errors.Is(err, nats.ErrSlowConsumer) {
+				continue // what was dropped is asked again, or times out
+			}
+			if err != nil {
+				return
+			}
+			f(m)
+		}
+	})
+}
+
+// take notes that somebody answers a subject from now on.
+func (c *Client) take(subject string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.taken[subject] {
+		return errors.New("somebody answers it already")
+	}
+	c.taken[subject] = true
+	return nil
+}
+
+// Conn is the NATS connection that all of this goes over, for the subjects that
+// the definition allows the module beyond its own. It stays the Client's: do not
+// close it, and do not touch its Opts.
+func (c *Client) Conn() *nats.Conn { return c.conn }
+
+// Close ends the contexts of the functions that were given to OnInput and
+// OnMethod, waits for those that run, and ends the connection. It must not be
+// called from one of them, nor from one given to OnDesired.
 func (c *Client) Close() {
+	c.mu.Lock()
 	c.end()
+	c.mu.Unlock()
+	c.running.Wait()
+	if c.conn.IsConnected() {
+		_ = c.conn.FlushTimeout(flushBefore) // the last answers
+	}
 	c.conn.Close()
-	c.watch.Wait()
+	c.give(nats.ErrConnectionClosed, "")
 }

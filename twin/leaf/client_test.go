@@ -200,7 +200,10 @@ func TestConnectFromAWrongEnvironment(t *testing.T) {
 	s.declare(l, declared("sensor"))
 	for name, set := range map[string]func(t *testing.T){
 		"no identity":  func(t *testing.T) { t.Setenv(twin.EnvIdentity, "") },
-		"device's":     func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/d1") },
+		"no device":    func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/") },
+		"a subject":    func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/d1/modules/a.b") },
+		"a wildcard":   func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/*") },
+		"two modules":  func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/d1/modules/a/modules/b") },
 		"no module":    func(t *testing.T) { t.Setenv(twin.EnvIdentity, "/devices/d1/modules/") },
 		"no url":       func(t *testing.T) { t.Setenv(twin.EnvURL, "") },
 		"bad url":      func(t *testing.T) { t.Setenv(twin.EnvURL, "nats://[::1") },
