@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -20,6 +22,9 @@ const headerExpect = "Nats-Expected-Last-Sequence"
 // ErrNoSpace nothing was stored; after any other error nobody knows.
 func (q *Queue) Append(ctx context.Context, r Record) (from uint64, err error) {
 	if err = r.check(); err == nil {
+		err = q.room(len(r.Items))
+	}
+	if err == nil {
 		err = q.hold(ctx)
 	}
 	if err != nil {
@@ -49,10 +54,7 @@ func (q *Queue) append(ctx context.Context, r Record) (from uint64, again bool, 
 	q.mu.Unlock()
 	m := r.message(subjectOf(lane))
 	m.Header[headerExpect] = []string{strconv.FormatUint(tail, 10)}
-	answer, err := q.nc.RequestMsgWithContext(ctx, m)
-	if err == nil {
-		err = readAck(answer.Data, tail+1)
-	}
+	err = q.publish(ctx, m, tail+1)
 	if err == nil && q.wiped() {
 		return 0, true, errors.Join(errWiped, q.remake(ctx))
 	}
@@ -66,6 +68,31 @@ func (q *Queue) append(ctx context.Context, r Record) (from uint64, again bool, 
 	q.doubt()
 	refused, ok := errors.AsType[*jetstream.APIError](err)
 	return 0, ok && (refused.ErrorCode == wrongLast || refused.ErrorCode == wrongLastK), err
+}
+
+// How long a disk may take. A stream whose write failed never answers, so the
+// next try after silence waits for less.
+const (
+	storeTimeout  = 30 * time.Second
+	silentTimeout = 3 * time.Second
+)
+
+// publish stores m at place at. The caller holds.
+func (q *Queue) publish(ctx context.Context, m *nats.Msg, at uint64) error {
+	limit := storeTimeout
+	if q.silent {
+		limit = silentTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answer, err := q.nc.RequestMsgWithContext(ctx, m)
+	if q.silent = errors.Is(err, context.DeadlineExceeded); q.silent {
+		return errors.Join(ErrSilent, q.room(len(m.Data)))
+	}
+	if err != nil {
+		return err
+	}
+	return readAck(answer.Data, at)
 }
 
 // errWiped says why a record was stored again.

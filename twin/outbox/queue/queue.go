@@ -36,7 +36,7 @@ type Config struct {
 	Lane     string      // the route's name
 	MaxBytes int64       // on disk; what happens then, Refuse says
 	Refuse   bool        // a full queue refuses the new (ErrFull); otherwise the oldest records go
-	Store    string      // directory in which JetStream keeps its accounts, to notice that somebody removed the files; empty does not look
+	Store    string      // directory in which JetStream keeps its accounts, to notice a full disk, and that somebody removed the files; empty does not look
 	Warn     func(error) // told what was found damaged, from any goroutine; may be nil
 }
 
@@ -49,6 +49,7 @@ type Queue struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	writing chan struct{} // holds a value while somebody changes the stream
+	silent  bool          // the last write was not answered; guarded by writing
 
 	mu     sync.Mutex // guards what is below; never held during I/O
 	config Config
@@ -156,5 +157,6 @@ var (
 	ErrFull    = errors.New("the queue's bound is reached") // nothing was stored; only with Config.Refuse
 	ErrNoSpace = errors.New("no room on the device's disk") // nothing was stored
 	ErrStopped = errors.New("JetStream is stopped")         // by a full disk, say; goes on by itself once it runs again
+	ErrSilent  = errors.New("JetStream does not answer")    // a write of it failed, or the disk is very slow; goes on by itself once JetStream was started again
 	ErrWaiting = errors.New("messages are waiting in it")   // of Delete
 )

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -52,7 +53,7 @@ func (q *Queue) load(ctx context.Context) error {
 	q.mu.Lock()
 	config, before := q.config, q.epoch
 	q.mu.Unlock()
-	s, epoch, err := q.stream(ctx, config)
+	s, epoch, made, err := q.stream(ctx, config)
 	if err != nil {
 		return explain(err)
 	}
@@ -61,8 +62,10 @@ func (q *Queue) load(ctx context.Context) error {
 	if err != nil {
 		return explain(err)
 	}
-	if lost {
-		config.Warn(fmt.Errorf("queue %s: the newest record cannot be read: starting a new epoch behind message %d", config.Lane, newest.Last()))
+	if lost && !made {
+		if state.LastSeq > 0 {
+			config.Warn(fmt.Errorf("queue %s: the newest record cannot be read: starting a new epoch behind message %d", config.Lane, newest.Last()))
+		}
 		if epoch, err = q.renew(ctx, config); err != nil {
 			return explain(err)
 		}
@@ -90,31 +93,49 @@ func (q *Queue) load(ctx context.Context) error {
 	return nil
 }
 
-// stream makes the stream, or gives it our configuration.
-func (q *Queue) stream(ctx context.Context, config Config) (s jetstream.Stream, epoch string, err error) {
+// stream makes the stream, or gives it our configuration. made says that there
+// was none.
+func (q *Queue) stream(ctx context.Context, config Config) (s jetstream.Stream, epoch string, made bool, err error) {
 	s, err = q.js.Stream(ctx, streamOf(config.Lane))
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
+		made = true
 	case err != nil:
-		return nil, "", fmt.Errorf("stream %s: %w", streamOf(config.Lane), err)
+		return nil, "", false, fmt.Errorf("stream %s: %w", streamOf(config.Lane), err)
 	default:
 		epoch = s.CachedInfo().Config.Metadata[epochKey]
 	}
 	if epoch == "" || len(epoch) > 64 {
 		epoch = newEpoch()
 	}
-	s, err = q.js.CreateOrUpdateStream(ctx, streamConfig(config, epoch))
-	if err != nil {
-		return nil, "", fmt.Errorf("stream %s with %d bytes: %w", streamOf(config.Lane), config.MaxBytes, err)
+	for range createTries {
+		s, err = q.js.CreateOrUpdateStream(ctx, streamConfig(config, epoch))
+		if refused, ok := errors.AsType[*jetstream.APIError](err); !ok || refused.ErrorCode != cannotCreate {
+			break
+		}
+		select {
+		case <-time.After(createPause):
+		case <-ctx.Done():
+		}
 	}
-	return s, epoch, nil
+	if err != nil {
+		return nil, "", false, fmt.Errorf("stream %s with %d bytes: %w", streamOf(config.Lane), config.MaxBytes, err)
+	}
+	return s, epoch, made, nil
 }
 
-// newest finds the newest record that can be read. lost says that there was a
-// newer one.
+// A stream that is deleted takes its directory with it beside the answer, and so
+// does away with the directory of one that is made right behind it.
+const (
+	createTries = 20
+	createPause = 20 * time.Millisecond
+)
+
+// newest finds the newest record that can be read. lost says that there was, or
+// may have been, a newer one: a stream without any may have lost its files.
 func (q *Queue) newest(ctx context.Context, lane string, state jetstream.StreamState) (r Record, lost bool, err error) {
 	if state.Msgs == 0 {
-		return Record{}, state.LastSeq > 0, nil
+		return Record{}, true, nil
 	}
 	// Whether there is any record from a place on falls from yes to no once.
 	var at, step uint64 = state.LastSeq, 1
@@ -275,7 +296,8 @@ func explain(err error) error {
 }
 
 const (
-	storeFailed jetstream.ErrorCode = 10077 // nats-server's JSStreamStoreFailedF
-	wrongLast   jetstream.ErrorCode = 10071 // nats-server's JSStreamWrongLastSequenceErrF
-	wrongLastK  jetstream.ErrorCode = 10164 // the same, without the number
+	cannotCreate jetstream.ErrorCode = 10049 // nats-server's JSStreamCreateErrF
+	storeFailed  jetstream.ErrorCode = 10077 // nats-server's JSStreamStoreFailedF
+	wrongLast    jetstream.ErrorCode = 10071 // nats-server's JSStreamWrongLastSequenceErrF
+	wrongLastK   jetstream.ErrorCode = 10164 // the same, without the number
 )
