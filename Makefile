@@ -50,7 +50,7 @@ unit: tools ## all Go tests with -race, on real containerd, registries, Git and 
 
 test-unified: tools ## the runtime's tests under cgroup version 2 only: Debian's kernel in QEMU, slow; ONLY=<regexp> [ACCELERATOR=kvm]
 	@command -v qemu-system-x86_64 >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-x86; } >&2
-	go test -tags unified -count=1 -timeout 8h -run TestUnified ./internal/harness/unified -v \
+	go test -tags unified -count=1 -timeout 4h -run TestUnified ./internal/harness/unified -v \
 	  -only '$(ONLY)' -accelerator $(or $(ACCELERATOR),tcg)
 
 shell: build ## the stage of the quickstart, to play its story by hand

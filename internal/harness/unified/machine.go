@@ -1,9 +1,9 @@
 // Package unified runs a package's tests on a machine that has control groups of
 // version 2 only, as current distributions have them, wherever the tests are
-// started. The machine is QEMU's, without hardware support, and so some ten to
-// twenty times slower than this one; its kernel is Debian's. It sees this
-// machine's files, read-only: the tools, the sources, the compiler. What it writes
-// is on a disk of its own and goes with it.
+// started. The machine is QEMU's, and many times slower than this one where hardware
+// does not help; its kernel is Debian's. It sees this machine's files, read-only: the
+// tools, the sources, the compiler. What it writes is on a disk of its own and goes
+// with it.
 //
 // The first program of the machine is in the folder init.
 package unified
@@ -16,8 +16,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tidemark-edge/tidemark/internal/harness"
@@ -125,6 +127,10 @@ func (m Machine) boot(t testing.TB, progress io.Writer, kernel, initial, disk st
 	}
 	var complaints strings.Builder
 	qemu.Stderr = &complaints
+	// It ends with this process, and so with this thread, however they end.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := qemu.Start(); err != nil {
 		t.Fatalf("%v: install Debian's qemu-system-x86", err)
 	}

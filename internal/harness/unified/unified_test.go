@@ -21,7 +21,7 @@ var (
 // version 2 only.
 func TestUnified(t *testing.T) {
 	m := Machine{Accelerator: *accelerator, Processors: 2, MemoryMB: 3 << 10, DiskMB: 12 << 10}
-	flags := []string{"-test.v", "-test.timeout=6h", "-test.parallel=2"}
+	flags := []string{"-test.v", "-test.timeout=3h", "-test.parallel=2"}
 	tests := []Tests{
 		{Package: "containerd", Args: append(flags, "-test.run=^TestTheFirstMemoryLimitOfAMachineCoversSwap$")},
 		{Package: "containerd/cgroup", Args: flags},
