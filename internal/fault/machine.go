@@ -116,13 +116,16 @@ func (m *Machine) listen(said *json.Decoder) {
 		if said.Decode(&r) != nil {
 			return
 		}
+		m.mu.Lock()
+		if r.Ended != 0 {
+			m.ended[r.Ended] = r.How
+		} else {
+			delete(m.ended, r.PID) // of an earlier process of that number
+		}
+		m.mu.Unlock()
 		if r.Ended == 0 {
 			m.answer <- r
-			continue
 		}
-		m.mu.Lock()
-		m.ended[r.Ended] = r.How
-		m.mu.Unlock()
 	}
 }
 
@@ -162,9 +165,6 @@ func (m *Machine) start(log string, env []string, args ...string) int {
 	if r.PID <= 1 {
 		m.t.Fatalf("start %s: it has the number %d", args[0], r.PID)
 	}
-	m.mu.Lock()
-	delete(m.ended, r.PID) // of an earlier process of that number
-	m.mu.Unlock()
 	return r.PID
 }
 
@@ -200,6 +200,21 @@ func (m *Machine) within(f func() error) error {
 	}
 	defer namespace.Close()
 	return netns.Do(namespace, f)
+}
+
+// Interfaces are the machine's that are up, but for its loopback. Without one there
+// is no route to anywhere.
+func (m *Machine) Interfaces() (up []string, err error) {
+	err = m.within(func() error {
+		all, err := net.Interfaces()
+		for _, i := range all {
+			if i.Flags&net.FlagUp != 0 && i.Flags&net.FlagLoopback == 0 {
+				up = append(up, i.Name)
+			}
+		}
+		return err
+	})
+	return up, err
 }
 
 // Dial connects to an address inside the machine.
