@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -17,31 +18,46 @@ import (
 // wall clock is a Clock, and returns its path.
 func Agent(t testing.TB) string {
 	t.Helper()
-	return build(t, "tidemark", "-tags", "failpoint", "-overlay", clockOverlay(t), "./cmd/tidemark")
+	return build(t, "tidemark", func() []string {
+		return []string{"-tags", "failpoint", "-overlay", clockOverlay(t), "./cmd/tidemark"}
+	})
 }
 
 // program builds one of the programs below this folder.
 func program(t testing.TB, name string) string {
 	t.Helper()
-	return build(t, name, "./internal/fault/"+name)
+	return build(t, name, func() []string { return []string{"./internal/fault/" + name} })
 }
 
-// build runs go build, unless what it makes is there and fresh, which go build
-// knows. The binaries are kept in build/fault, for the next test.
-func build(t testing.TB, name string, args ...string) string {
+// built are the binaries that this process has built: to ask go build whether one is
+// fresh takes a second.
+var (
+	building sync.Mutex
+	built    = map[string]bool{}
+)
+
+// build runs go build with these arguments, unless what it makes is there and fresh,
+// which go build knows. The binaries are kept in build/fault, for the next test.
+func build(t testing.TB, name string, arguments func() []string) string {
 	t.Helper()
+	building.Lock()
+	defer building.Unlock()
 	dir := filepath.Join(harness.Root(), "build", "fault")
+	if built[name] {
+		return filepath.Join(dir, name)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	unlock := lock(t, filepath.Join(dir, name+".lock"))
 	defer unlock()
 	binary := filepath.Join(dir, name)
-	cmd := exec.Command("go", append([]string{"build", "-p", "2", "-trimpath", "-ldflags=-s -w", "-o", binary}, args...)...)
+	cmd := exec.Command("go", append([]string{"build", "-p", "2", "-trimpath", "-ldflags=-s -w", "-o", binary}, arguments()...)...)
 	cmd.Dir, cmd.Env = harness.Root(), append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", name, err, out)
 	}
+	built[name] = true
 	return binary
 }
 

@@ -30,12 +30,16 @@ type Census struct {
 	Mounts     int // of the device's directories
 	Cgroups    int // of the containerd namespace
 	Networks   int // network namespaces that a process is in
-	FDs        int // of the agent
-	Threads    int // of the agent
-	Goroutines int // of the agent
+	Agent      int // its process
 
-	// Open says what the agent's descriptors are.
-	Open string
+	// Of the agent, without what goes up and down by itself, which is below.
+	FDs        int
+	Threads    int
+	Goroutines int
+
+	Registry int    // the agent's connections to the registry: a descriptor and two goroutines each
+	Packs    int    // of the clone, that the agent has open
+	Open     string // what all descriptors of the agent are
 }
 
 // holdings is what containerd has, asked without any code of ours in between.
@@ -91,6 +95,34 @@ func (d *Device) held() (holdings, error) {
 	return h, errors.Join(errs[:]...)
 }
 
+// Life is what is new when a module has been started again, or made anew.
+type Life struct {
+	Container string // its id
+	Made      int64  // when the container was made, in nanoseconds since 1970
+	PID       int    // of its process, on the real machine; 0 when none runs
+}
+
+// Lives are the modules' by name, asked from containerd and the kernel.
+func (d *Device) Lives() (map[string]Life, error) {
+	h, err := d.held()
+	if err != nil {
+		return nil, err
+	}
+	lives := map[string]Life{}
+	for _, c := range h.containers {
+		lives[c.Labels[labelModule]] = Life{Container: c.ID, Made: c.CreatedAt.UnixNano()}
+	}
+	for _, p := range d.processes(isModule) {
+		for module, life := range lives {
+			if life.Container == filepath.Base(p.cgroup) {
+				life.PID = p.pid
+				lives[module] = life
+			}
+		}
+	}
+	return lives, nil
+}
+
 // collect makes containerd collect its garbage, and waits for it: the deletion of
 // a lease may ask for that.
 func collect(ctx context.Context, c *client.Client) error {
@@ -132,17 +164,30 @@ func (d *Device) Census() (Census, error) {
 	if len(agents) != 1 {
 		return c, fmt.Errorf("%d agents run", len(agents))
 	}
-	for _, open := range []struct {
-		dir  string
-		into *int
-	}{{"fd", &c.FDs}, {"task", &c.Threads}} {
-		entries, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(agents[0].pid), open.dir))
-		if err != nil {
-			return c, err
-		}
-		*open.into = len(entries)
+	c.Agent = agents[0].pid
+	threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(c.Agent), "task"))
+	if err != nil {
+		return c, err
 	}
-	c.Open = descriptors(agents[0].pid)
+	c.Threads = len(threads)
+	if err := d.count(&c); err != nil {
+		return c, err
+	}
+	return c, nil
+}
+
+// count counts what the agent has open, and its goroutines.
+func (d *Device) count(c *Census) error {
+	open, err := descriptors(c.Agent)
+	if err != nil {
+		return err
+	}
+	for _, n := range open {
+		c.FDs += n
+	}
+	c.Registry, c.Packs, c.Open = open[kindRegistry], open[kindPack], enumerate(open)
+	c.FDs -= c.Registry + c.Packs
 	c.Goroutines, _, err = d.Controller.Goroutines()
-	return c, err
+	c.Goroutines -= 2 * c.Registry
+	return err
 }

@@ -18,8 +18,9 @@ import (
 
 // commit is a revision of the fleet repository.
 type commit struct {
-	hashes map[string]string       // of each module's definition, by name
-	images map[string]schema.Image // by module
+	hashes  map[string]string       // of each module's definition, by name
+	images  map[string]schema.Image // by module
+	crashes map[string]bool         // modules that end by themselves, on purpose
 }
 
 // scaffold makes the first commit, in which the device is not declared.
@@ -50,10 +51,10 @@ func (d *Device) Deploy(modules map[string]string) string {
 	}
 	b.WriteString("}\n")
 	d.head = d.Git.SignedCommit(map[string]string{d.definition(): b.String()})
-	c := commit{map[string]string{}, map[string]schema.Image{}}
+	c := commit{map[string]string{}, map[string]schema.Image{}, map[string]bool{}}
 	if desired, err := schema.Load(d.t.Context(), os.DirFS(d.Git.Dir), d.Name); err == nil {
 		for _, m := range desired.Modules {
-			c.hashes[m.Name], c.images[m.Name] = m.Hash(), m.Image
+			c.hashes[m.Name], c.images[m.Name], c.crashes[m.Name] = m.Hash(), m.Image, m.Env["CRASH"] != ""
 		}
 	}
 	d.commits[d.head] = c
@@ -74,26 +75,47 @@ func (d *Device) Status() (schema.Report, error) {
 	return report, err
 }
 
+// Reported is what the device's twin says, which outlives the agent, and is what the
+// hub gets.
+func (d *Device) Reported() (schema.Report, error) {
+	var report schema.Report
+	var document twin.Document
+	answer, err := d.request("twin.get", "{}")
+	if err == nil {
+		err = json.Unmarshal(answer, &document)
+	}
+	if err == nil {
+		answer, err = json.Marshal(document.Properties.Reported.Values)
+	}
+	if err == nil {
+		err = json.Unmarshal(answer, &report)
+	}
+	return report, err
+}
+
 // Call calls a direct method of the device, as a person does.
 func (d *Device) Call(method, body string) ([]byte, error) { return d.call(method, body) }
 
-func (d *Device) call(method, body string) ([]byte, error) {
+func (d *Device) call(method, body string) ([]byte, error) { return d.request("rpc."+method, body) }
+
+// request asks the agent, as a person does.
+func (d *Device) request(subject, body string) ([]byte, error) {
 	if d.Machine == nil || d.Machine.isOff() {
-		return nil, fmt.Errorf("%s: the device is off", method)
+		return nil, fmt.Errorf("%s: the device is off", subject)
 	}
 	if d.conn == nil || d.conn.IsClosed() {
 		if err := d.dial(); err != nil {
 			return nil, err
 		}
 	}
-	msg, err := d.conn.Request(twin.Prefix(d.Name, "")+".rpc."+method, []byte(body), 5*time.Second)
+	msg, err := d.conn.Request(twin.Prefix(d.Name, "")+"."+subject, []byte(body), 5*time.Second)
 	if err != nil {
 		d.hangUp() // the next call begins anew
-		return nil, fmt.Errorf("%s: %w", method, err)
+		return nil, fmt.Errorf("%s: %w", subject, err)
 	}
 	var refused struct{ Error *twin.Error }
 	if json.Unmarshal(msg.Data, &refused) == nil && refused.Error != nil {
-		return nil, fmt.Errorf("%s: %w", method, refused.Error)
+		return nil, fmt.Errorf("%s: %w", subject, refused.Error)
 	}
 	return msg.Data, nil
 }

@@ -49,6 +49,7 @@ type Device struct {
 	Machine    *Machine // nil while it is off
 	Link       *Link    // of this Machine
 	Damaged    []string // files that were damaged on purpose: it is right when they are set aside
+	Offline    bool     // the next boots find no interface up, until Link.Restore
 
 	t          testing.TB
 	options    Options
@@ -164,7 +165,7 @@ func (d *Device) Boot() {
 		keep = d.Disk.device
 	}
 	d.Machine = boot(d.t, d.Dir, keep)
-	d.Link = plug(d.t, d.Machine, map[string]string{registryHost: d.World.registry, gitHost: d.git})
+	d.Link = plug(d.t, d.Machine, map[string]string{registryHost: d.World.registry, gitHost: d.git}, d.Offline)
 	d.Revive()
 }
 

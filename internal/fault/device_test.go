@@ -50,6 +50,7 @@ func booted(t *testing.T, options fault.Options) *fault.Device {
 // TestADeviceSurvives interrupts deployments at the places where it hurts most, on
 // every line of containerd and every filesystem; each of the four takes others.
 func TestADeviceSurvives(t *testing.T) {
+	t.Parallel()
 	powerCut := func(d *fault.Device) { d.PowerCut() }
 	kill := func(p fault.Part) func(*fault.Device) { return func(d *fault.Device) { d.Kill(p) } }
 	type blow struct {
@@ -79,9 +80,11 @@ func TestADeviceSurvives(t *testing.T) {
 	n := 0
 	for _, line := range harness.ContainerdVersions {
 		for _, fs := range fault.Filesystems {
+			first := n
 			t.Run("containerd-"+line+"/"+fs, func(t *testing.T) {
+				t.Parallel()
 				d := booted(t, fault.Options{World: world, Containerd: line, FS: fs})
-				for i := n; i < len(blows); i += 4 {
+				for i := first; i < len(blows); i += 4 {
 					b := blows[i]
 					struck := d.Controller.At(b.at, 0, func() { b.strike(d) })
 					d.Deploy(modules(world, i+1))
@@ -101,29 +104,10 @@ func TestADeviceSurvives(t *testing.T) {
 	}
 }
 
-// TestADeviceBootsWithoutANetwork cuts the power and the link: everything that ran
-// runs again, from what is on the disk.
-func TestADeviceBootsWithoutANetwork(t *testing.T) {
-	d := booted(t, fault.Options{FS: "xfs", Containerd: "1.6"})
-	down := d.Controller.Reached()["containerd.leased"]
-	d.PowerCut()
-	d.PowerOff()
-	d.Boot()
-	d.Link.Cut()
-	settled(t, d)
-	if pulls := d.Controller.Reached()["containerd.leased"]; pulls != down {
-		t.Errorf("%d images were pulled anew", pulls-down)
-	}
-	d.Link.Restore()
-	d.Deploy(modules(d.World, 1))
-	if r := settled(t, d); r.Phase != schema.PhaseHealthy {
-		t.Errorf("after the link came back: phase %s", r.Phase)
-	}
-}
-
 // TestALinkIsCutWhileImagesCome has each connection end after some bytes, and then
 // all of it stop.
 func TestALinkIsCutWhileImagesCome(t *testing.T) {
+	t.Parallel()
 	d := booted(t, fault.Options{})
 	for _, p := range d.Link.Proxies {
 		p.CutEach(3 << 20) // of 8 MB
@@ -141,8 +125,10 @@ func TestALinkIsCutWhileImagesCome(t *testing.T) {
 // TestADiskIsFullWhileADeviceUpdates fills the disk to the last block: what runs
 // goes on, and the update is made once there is room.
 func TestADiskIsFullWhileADeviceUpdates(t *testing.T) {
+	t.Parallel()
 	for _, fs := range fault.Filesystems {
 		t.Run(fs, func(t *testing.T) {
+			t.Parallel()
 			d := booted(t, fault.Options{FS: fs})
 			before := d.Git.Head()
 			d.Disk.Fill(0)
@@ -174,6 +160,7 @@ func TestADiskIsFullWhileADeviceUpdates(t *testing.T) {
 // TestTheClockIsWrongByDecades boots in 1970, jumps 56 years ahead while it runs,
 // and back, with an update at each.
 func TestTheClockIsWrongByDecades(t *testing.T) {
+	t.Parallel()
 	d := fault.NewDevice(t, fault.Options{Clock: true})
 	d.Clock.SetTo(time.Unix(3600, 0))
 	d.Boot()
@@ -199,6 +186,7 @@ func TestTheClockIsWrongByDecades(t *testing.T) {
 
 // TestStateFilesRot damages each state file in turn, in each way.
 func TestStateFilesRot(t *testing.T) {
+	t.Parallel()
 	d := booted(t, fault.Options{})
 	rng := rand.New(rand.NewPCG(1, 1))
 	for i, rot := range fault.Rots {
@@ -220,9 +208,10 @@ func TestStateFilesRot(t *testing.T) {
 // TestContainerdsDatabaseIsTruncated (containerd#4838, #9929): the device comes back
 // by itself, with what it ran.
 func TestContainerdsDatabaseIsTruncated(t *testing.T) {
+	t.Parallel() // most of it is waiting until it is sure that containerd does not come up
 	for _, line := range harness.ContainerdVersions {
 		t.Run("containerd-"+line, func(t *testing.T) {
-			t.Parallel() // most of it is waiting until it is sure that containerd does not come up
+			t.Parallel()
 			d := booted(t, fault.Options{Containerd: line, OwnContainerd: true})
 			before := d.Git.Head()
 			d.PowerOff()
@@ -249,6 +238,7 @@ func TestContainerdsDatabaseIsTruncated(t *testing.T) {
 
 // TestRefusalsAreReported declares what must not run.
 func TestRefusalsAreReported(t *testing.T) {
+	t.Parallel()
 	d := booted(t, fault.Options{})
 	good := d.Git.Head()
 	for name, c := range map[string]struct{ module, phase, reason string }{

@@ -12,6 +12,7 @@ import (
 // Proxy forwards TCP connections, badly where it is told to.
 type Proxy struct {
 	Address string       // where it listens
+	Taken   atomic.Int64 // connections that came, so far
 	Up      atomic.Int64 // bytes towards the target, so far
 	Down    atomic.Int64 // bytes from it
 
@@ -42,6 +43,7 @@ func NewProxy(t testing.TB, listen, target string) *Proxy {
 			if err != nil {
 				return
 			}
+			p.Taken.Add(1)
 			go p.serve(conn)
 		}
 	}()
