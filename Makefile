@@ -6,7 +6,7 @@ SHELL := bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 GOBUILD := CGO_ENABLED=0 go build -p 2 -trimpath -ldflags '$(LDFLAGS)'
-TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck
+TOOLS   := containerd-1.6 containerd-2 runc docker-registry cue cosign-v3 cosign-v2 staticcheck govulncheck client-node
 
 .PHONY: help build test test-unified unit check lint vuln cross shell demo bench soak tools clean
 
@@ -68,10 +68,10 @@ soak: tools ## break devices at random: ROUNDS=n [SEED=n] [FS=ext4,xfs] [CONTAIN
 	  -faults '$(FAULTS)' -out $(or $(OUT),build/soak.json)
 
 tools: ## what the tests use, into a private cache; from Debian, what of it is missing
-	@tools/get $(TOOLS) >/dev/null
 	@missing=; while read -r command package; do command -v $$command >/dev/null || missing+=" $$package"; done \
-	<<<$$'ssh-keygen openssh-client\nsystemd-analyze systemd\nmkfs.ext4 e2fsprogs\nmkfs.xfs xfsprogs\nip iproute2'; \
+	<<<$$'ssh-keygen openssh-client\nsystemd-analyze systemd\nmkfs.ext4 e2fsprogs\nmkfs.xfs xfsprogs\nip iproute2\nnode nodejs\nnpm npm'; \
 	[ -z "$$missing" ] || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing; } >&2
+	@tools/get $(TOOLS) >/dev/null
 
 clean:
 	rm -rf build
