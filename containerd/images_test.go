@@ -15,7 +15,7 @@ import (
 )
 
 // TestImages is about what comes from a registry that is a real one, and how it
-// gets to the disk. Nothing is run.
+// gets to the disk: the tests of package store that need a daemon. Nothing is run.
 func TestImages(t *testing.T) {
 	t.Parallel()
 	registry := harness.Registry(t)
