@@ -159,30 +159,6 @@ func TestLeafOfADeviceIsIsolated(t *testing.T) {
 	}
 }
 
-// TestCall calls a method of a device over its leaf link.
-func TestCall(t *testing.T) {
-	g := newGadget(t, "a")
-	c := newCloud(t, g.entry())
-	nc := c.operator()
-	if _, err := Call(testContext(t), nc, "a", "ping", nil); !errors.Is(err, ErrUnreachable) {
-		t.Errorf("not linked: %v", err)
-	}
-	g.link(c)
-	if err := g.leaf.Handle("ping", func(_ context.Context, body []byte) ([]byte, error) { return append(body, " pong"...), nil }); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the device answers", func() bool {
-		answer, err := Call(testContext(t), nc, "a", "ping", []byte("ping"))
-		if err == nil && string(answer) != "ping pong" {
-			t.Fatalf("%s", answer)
-		}
-		return err == nil
-	})
-	if _, err := Call(testContext(t), nc, "a", "*", nil); err == nil {
-		t.Error("a wildcard is no method")
-	}
-}
-
 func TestUnknownKeysAreNotAdmitted(t *testing.T) {
 	key, public := newKey(t)
 	c := newCloud(t, schema.Entry{Name: "a", Identity: public})

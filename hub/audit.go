@@ -92,9 +92,6 @@ func (l *ledger) live(m Message) {
 	switch {
 	case m.Epoch != l.at.Epoch:
 		l.Epochs++
-		if l.at.Epoch != "" && r.from != 1 {
-			l.fault("epoch %s begins with %d", m.Epoch, r.from)
-		}
 		if _, again := l.first[m.Epoch]; again {
 			l.fault("epoch %s is there again, with %d", m.Epoch, r.from)
 		} else {

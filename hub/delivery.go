@@ -82,7 +82,6 @@ func checkFrame(b twin.Batch) *twin.Error {
 	if !isEpoch(b.Epoch) {
 		return bad("epoch", "%.80q: want 1 to %d of a-z, A-Z, 0-9, - and _", b.Epoch, maxEpoch)
 	}
-	// What waited is sent late in pieces: what is between them went live.
 	if b.Prev.Epoch == b.Epoch && (b.From <= b.Prev.Seq || !late && b.From != b.Prev.Seq+1) {
 		return bad("from", "%d does not follow %d", b.From, b.Prev.Seq)
 	}
@@ -160,7 +159,7 @@ func (d *delivery) message(subject string, i twin.Item, to uint64) *nats.Msg {
 }
 
 // behind returns the messages of the batch that the hub has to store when the
-// lane stands at at: all, those behind that place, or none.
+// lane stands at at: all, those behind that place, or none. See twin.Batch.
 func (d *delivery) behind(at twin.Position) []*nats.Msg {
 	b := &d.batch
 	if len(b.Items) == 0 || at == b.Prev {
@@ -174,12 +173,10 @@ func (d *delivery) behind(at twin.Position) []*nats.Msg {
 		if to += i.Count; to <= at.Seq {
 			continue
 		}
-		out := d.messages[n:]
-		if held := at.Seq - (to - i.Count); held > 0 { // part of a range
-			i.Count -= held
-			out = append([]*nats.Msg{d.message(out[0].Subject, i, to)}, out[1:]...)
+		if at.Seq != to-i.Count { // within a range: the device has to know how it was stored
+			return nil
 		}
-		return out
+		return d.messages[n:]
 	}
 	return nil
 }

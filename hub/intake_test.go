@@ -115,14 +115,18 @@ func TestBatchIsStoredOnce(t *testing.T) {
 }
 
 // TestRangesStandInThePlaceOfWhatIsMissing: what does not come is told with exact
-// numbers, and one of which the hub holds a part is told for the rest.
+// numbers, and one of which the hub holds a part is not stored.
 func TestRangesStandInThePlaceOfWhatIsMissing(t *testing.T) {
 	c, nc := deviceOf(t, "a")
 	b := batchOf(at(0), 1, 2)
 	b.Items = append(b.Items, twin.Item{Count: 1000, Reason: twin.LostTTL}, batchOf(at(1002), 1003, 1003).Items[0])
 	stands(t, nc, "a", b, at(1003))
 	more := twin.Batch{Lane: "default", Prev: at(900), Epoch: "e", From: 901, Items: []twin.Item{{Count: 200, Reason: twin.LostBound}}}
-	stands(t, nc, "a", more, at(1100))
+	stands(t, nc, "a", more, at(1003))
+	more.Prev, more.From = at(1003), 1004
+	stands(t, nc, "a", more, at(1203))
+	more.Items = append(more.Items, twin.Item{Count: 7, Reason: twin.LostTTL})
+	stands(t, nc, "a", more, at(1210))
 	var lost []twin.Lost
 	if err := c.hub.Messages().Read(testContext(t), Filter{Device: "a"}, 0, func(m Message) bool {
 		if m.Lost != nil {
@@ -132,10 +136,10 @@ func TestRangesStandInThePlaceOfWhatIsMissing(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if want := []twin.Lost{{Epoch: "e", From: 3, To: 1002, Reason: twin.LostTTL}, {Epoch: "e", From: 1004, To: 1100, Reason: twin.LostBound}}; !slices.Equal(lost, want) {
+	if want := []twin.Lost{{Epoch: "e", From: 3, To: 1002, Reason: twin.LostTTL}, {Epoch: "e", From: 1004, To: 1203, Reason: twin.LostBound}, {Epoch: "e", From: 1204, To: 1210, Reason: twin.LostTTL}}; !slices.Equal(lost, want) {
 		t.Errorf("%+v, want %+v", lost, want)
 	}
-	if a := c.audited("a"); a[0].Messages != 3 || a[0].Lost[twin.LostTTL] != 1000 || a[0].Lost[twin.LostBound] != 97 {
+	if a := c.audited("a"); a[0].Messages != 3 || a[0].Lost[twin.LostTTL] != 1007 || a[0].Lost[twin.LostBound] != 200 {
 		t.Errorf("%+v", a)
 	}
 }

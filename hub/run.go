@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,15 +97,21 @@ func (h *Hub) admitTree(ctx context.Context, revision schema.Revision, tree fs.F
 	return err
 }
 
-// announce tells every device that the fleet repository moved. It is a hint,
-// without proof: a device looks for itself.
+// lookers is how many devices a second may look at the fleet repository because
+// the hub said that it moved.
+const lookers = 100
+
+// announce tells every device that the fleet repository moved, and to take its
+// time where there are many.
 func (h *Hub) announce(revision schema.Revision) error {
-	body, err := json.Marshal(map[string]string{"commit": revision.Commit})
-	if err != nil {
-		return err
-	}
-	if err := h.nc.Publish(twin.FleetMoved, body); err != nil {
+	m := twin.Moved{Commit: revision.Commit, Spread: spread(len(h.fleet.Devices))}
+	if err := h.nc.Publish(twin.FleetMoved, m.Encode()); err != nil {
 		return fmt.Errorf("say %s: %w", twin.FleetMoved, err)
 	}
 	return h.nc.Flush()
+}
+
+// spread is how long a fleet takes to look, in whole seconds.
+func spread(devices int) time.Duration {
+	return min(time.Duration(devices/lookers)*time.Second, twin.MaxSpread)
 }

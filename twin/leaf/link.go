@@ -26,9 +26,11 @@ const relinkAfter = 500 * time.Millisecond
 const defaultHubPort = "7422"
 
 // local are subjects that stay inside the device or inside the hub, whatever
-// the other side permits: a second fence behind the separate accounts.
+// the other side permits: a second fence behind the separate accounts. Of a
+// module, only calls of its methods come over the link.
 var local = []string{
-	"$SYS.>", "$JS.>", "$KV.>", "$O.>", "$SRV.>", "devices.*.modules.>", "devices.*.twin.>",
+	"$SYS.>", "$JS.>", "$KV.>", "$O.>", "$SRV.>", "devices.*.twin.>", "devices.*.modules.*.twin.>",
+	"devices.*.modules.*.out.>", "devices.*.modules.*.in.>", "devices.*.modules.*.hub.>",
 }
 
 // remoteHub says how the server links to the hub.
