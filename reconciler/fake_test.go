@@ -38,6 +38,7 @@ type machine struct {
 	stuck      map[schema.Image]chan struct{}   // pulls that end when the channel is closed
 	slow       map[string]time.Duration         // by module: what a removal takes
 	lag        map[string]time.Duration         // by module: what a start takes
+	blink      time.Duration                    // what it takes to say what was observed
 	sick       map[string]error                 // by module and probe, "sensor liveness": what the module answers
 	hung       map[string]chan struct{}         // probes that are answered when the channel is closed, whatever their context says
 	asked      map[string]int                   // by module and probe: how often it was asked
@@ -80,16 +81,26 @@ func (m *machine) begin(ctx context.Context, method string) error {
 }
 
 func (m *machine) Observe(ctx context.Context) (schema.Observed, error) {
+	observed, blink, err := m.look(ctx)
+	if blink > 0 {
+		select {
+		case <-time.After(blink):
+		case <-ctx.Done():
+		}
+	}
+	return observed, err
+}
+
+func (m *machine) look(ctx context.Context) (observed schema.Observed, blink time.Duration, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.begin(ctx, "observe"); err != nil {
-		return schema.Observed{}, err
+		return schema.Observed{}, 0, err
 	}
-	var observed schema.Observed
 	for _, id := range slices.Sorted(maps.Keys(m.containers)) {
 		observed.Containers = append(observed.Containers, *m.containers[id])
 	}
-	return observed, nil
+	return observed, m.blink, nil
 }
 
 func (m *machine) Room(ctx context.Context, proofs []signing.Verified) error {

@@ -55,7 +55,7 @@ func (r *Reconciler) pass(ctx context.Context) time.Time {
 
 // view is what one pass looks at.
 type view struct {
-	at       time.Time
+	from, at time.Time       // when the observation began, and when it had ended: what it says is not newer than from
 	observed schema.Observed // with what the probes say, and the times at which this agent saw things happen
 	busy     map[string]deed // by Action.subject, from before the observation
 }
@@ -66,6 +66,7 @@ func (r *Reconciler) view(ctx context.Context) (view, error) {
 	r.mu.Lock()
 	busy := maps.Clone(r.busy)
 	r.mu.Unlock()
+	from := time.Now()
 	observed, err := r.Runtime.Observe(ctx)
 	if ctx.Err() != nil {
 		return view{}, ctx.Err()
@@ -87,7 +88,7 @@ func (r *Reconciler) view(ctx context.Context) (view, error) {
 	if r.before == nil {
 		r.before = restartsOf(seen)
 	}
-	return view{now, seen, busy}, nil
+	return view{from, now, seen, busy}, nil
 }
 
 // startOver forgets what is held against modules, for another target. The caller
@@ -109,7 +110,8 @@ func restartsOf(observed schema.Observed) map[string]int {
 
 // onTrial is what the view says of the target's trial: restarts of before count
 // for nothing. With the agent ends what it knew of earlier ones, so a trial
-// begins again with it.
+// begins again with it. What ran when a slow observation began may not when it has
+// ended, so a gate has passed only if it had at the beginning.
 func (r *Reconciler) onTrial(v view) Verdict {
 	observed := schema.Observed{Containers: slices.Clone(v.observed.Containers)}
 	for i, c := range observed.Containers {
@@ -121,7 +123,7 @@ func (r *Reconciler) onTrial(v view) Verdict {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	trial := Trial{Desired: r.state.Target, LastGood: r.state.LastGood, Failures: r.failures, Since: r.since}
-	return trial.judge(desired, lastGood, observed, v.at)
+	return trial.judge(desired, lastGood, observed, v.from)
 }
 
 // declare tells the reporter what the target is, before anything of it starts.

@@ -145,3 +145,23 @@ func TestARevisionWhoseTwinsCannotBeDeclaredIsRolledBack(t *testing.T) {
 		w.did()
 	})
 }
+
+// What is seen running when a look at containerd begins may have ended when the look
+// has: on a busy device that takes long.
+func TestASlowLookDoesNotPassAGate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		good := w.settle(module("sensor", env("1")))
+		w.machine.set(func() { w.machine.lives["sensor"] = life{gate - time.Second, 3} })
+		w.push(module("sensor", env("2")))
+		w.did("remove sensor", "start sensor")
+		w.machine.set(func() { w.machine.blink = 3 * time.Second })
+		for range 2 * gate / time.Second {
+			after(time.Second)
+			w.Kick()
+		}
+		w.phase(schema.PhaseRolledBack)
+		if r := w.Report(); r.LastGood.Commit != good {
+			t.Errorf("a module that ended within its gate is last-good: %+v", r)
+		}
+	})
+}
