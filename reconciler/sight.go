@@ -20,7 +20,7 @@ type sight struct {
 	started  time.Time // first seen running; zero when it was never seen so
 	exited   time.Time // first seen exited, or without the process that it had
 	former   bool      // it exited before the target was taken over
-	forgiven int       // restarts that are not held against it
+	forgiven int       // restarts that are not held against it: of before the target, or before this agent
 }
 
 // see returns what is observed at now with the times at which it was first seen,
@@ -48,6 +48,9 @@ func (s sights) see(observed schema.Observed, now time.Time) schema.Observed {
 func (was sight) next(c schema.Container, known bool, now time.Time) sight {
 	sameRun := known && was.restarts == c.Restarts
 	is := sight{state: c.State, restarts: c.Restarts}
+	if !known && c.State != schema.StateExited {
+		is.forgiven = c.Restarts // it may have been stable since, which nobody here has seen
+	}
 	switch c.State {
 	case schema.StateRunning:
 		if sameRun && was.state == c.State && was.pid == c.PID {
