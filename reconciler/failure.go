@@ -1,6 +1,11 @@
 package reconciler
 
-import "time"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
 
 // Failure is what came of the latest action for a module, when it failed.
 type Failure struct {
@@ -29,6 +34,21 @@ func (f failures) record(a Action, err error, now time.Time) {
 		delete(f, a.subject()) // a removal proves nothing about a start
 	}
 }
+
+// removal says which container cannot be removed, as it seems, and why; empty
+// when all can. It may be of a module that is not declared any more, and runs.
+func (f failures) removal() string {
+	for _, subject := range slices.Sorted(maps.Keys(f)) {
+		if f[subject].stays() {
+			return fmt.Sprintf("%s cannot be removed: %v", subject, f[subject].Err)
+		}
+	}
+	return ""
+}
+
+// stays reports whether the failure is of a removal that is not to be expected to
+// succeed soon.
+func (f Failure) stays() bool { return f.Verb == Remove && f.Count >= removalAttempts }
 
 // concerns reports whether the failure says something about a: a removal or a
 // stop that failed does not delay a start, nor the other way round.

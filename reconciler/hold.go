@@ -157,10 +157,7 @@ func (g *ground) inTurn(a Action, module *entry) (reason string, until time.Time
 
 // stays reports whether a module cannot be removed, as it seems: others do not
 // wait for it then.
-func (g *ground) stays(module string) bool {
-	failure := g.failures[module]
-	return failure.Count >= removalAttempts && failure.Verb == Remove
-}
+func (g *ground) stays(module string) bool { return g.failures[module].stays() }
 
 // verbs are what a plan has for one module.
 type verbs struct {

@@ -150,3 +150,24 @@ func TestAHoldIsInTheHistoryAndOutlastsALostState(t *testing.T) {
 		}
 	})
 }
+
+// A module that the newest revision does not declare and that cannot be removed
+// still runs: that is not a device as declared.
+func TestAModuleThatCannotBeRemovedIsReported(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("old"), module("sensor"))
+		w.machine.set(func() { w.machine.faults["remove"] = -1 })
+		w.push(module("sensor"))
+		after(10 * time.Minute)
+		w.runs("old", "sensor")
+		if s := w.Report().LastDesiredStatus; s.Code != schema.CodeFailed || !strings.Contains(s.Description, "old") || !strings.Contains(s.Description, errFault.Error()) {
+			t.Errorf("status is %+v", s)
+		}
+		w.machine.set(func() { clear(w.machine.faults) })
+		after(6 * time.Minute)
+		w.runs("sensor")
+		if s := w.Report().LastDesiredStatus; s.Code != schema.CodeOK {
+			t.Errorf("status is %+v", s)
+		}
+	})
+}

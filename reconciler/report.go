@@ -93,6 +93,9 @@ func (r *Reconciler) status(modules map[string]schema.ModuleReport) schema.Statu
 	if failing := notAsDeclared(modules); failing != "" {
 		return schema.Status{Code: schema.CodeFailed, Description: failing}
 	}
+	if stays := r.failures.removal(); stays != "" {
+		return schema.Status{Code: schema.CodeFailed, Description: stays}
+	}
 	for _, topic := range []string{troubleStaging, troubleImages, troubleSource} {
 		if err := r.trouble[topic]; err != nil {
 			code := schema.CodeOffline
