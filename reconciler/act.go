@@ -70,7 +70,7 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action, wa
 	r.logAction(a, err, now.Sub(began))
 	if err != nil && a.Verb == Start {
 		module, _ := target.Module(a.Module)
-		r.doubt(module.Image)
+		r.work.Go(func() { r.doubt(ctx, module.Image) })
 	}
 	r.look.now()
 }

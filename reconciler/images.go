@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
@@ -98,16 +99,24 @@ func (r *Reconciler) pull(ctx context.Context, image schema.Image) error {
 	return i.err
 }
 
-// doubt has an image pulled again, which is nothing if it is whole: a module
-// could not be started from it.
-func (r *Reconciler) doubt(image schema.Image) {
+// doubtTimeout bounds a look at an image that is on the disk.
+const doubtTimeout = 30 * time.Second
+
+// doubt has an image pulled again, which is a look at the disk if it is whole: a
+// module could not be started from it. What takes longer is a download, and waits
+// its turn among those.
+func (r *Reconciler) doubt(ctx context.Context, image schema.Image) {
 	r.mu.Lock()
-	if i, ok := r.shelf[image]; ok {
-		i.pulled = false
+	i, known := r.shelf[image]
+	if i.pulled = false; known {
 		r.shelf[image] = i
 	}
 	r.mu.Unlock()
-	r.restock.now()
+	ctx, cancel := context.WithTimeout(ctx, doubtTimeout)
+	defer cancel()
+	if known && r.pull(ctx, image) != nil {
+		r.restock.now()
+	}
 }
 
 // each does something for every image, a few at a time, and returns the first

@@ -1,8 +1,10 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -39,20 +41,44 @@ func (r *Reconciler) stock(ctx context.Context) error {
 	r.leave = leave
 	images := imagesOf(r.state.Target, r.state.LastGood)
 	r.mu.Unlock()
-	err := each(within, images, func(ctx context.Context, image schema.Image) error {
-		if err := r.verify(ctx, image); err != nil {
-			return err
-		}
-		return r.pull(ctx, image)
-	})
+	err := r.fetchAll(within, images)
 	if within.Err() != nil {
 		return err
 	}
 	r.note(troubleImages, err)
 	if schema.IsNoRoom(err) {
-		return errors.Join(err, r.sweep(ctx))
+		return errors.Join(err, r.sweep(ctx, r.essential))
 	}
 	return err
+}
+
+// fetchAll verifies images and pulls those that are verified. No verification,
+// without which nothing runs after a boot, waits for a download.
+func (r *Reconciler) fetchAll(ctx context.Context, images []schema.Image) error {
+	verified := make(chan int, len(images))
+	errs := make([]error, len(images))
+	var pulling sync.WaitGroup
+	for range imagesAtOnce {
+		pulling.Go(func() {
+			for i := range verified {
+				errs[i] = r.pull(ctx, images[i])
+			}
+		})
+	}
+	index := make(map[schema.Image]int, len(images))
+	for i, image := range images {
+		index[image] = i
+	}
+	err := each(ctx, images, func(ctx context.Context, image schema.Image) error {
+		err := r.verify(ctx, image)
+		if err == nil {
+			verified <- index[image]
+		}
+		return err
+	})
+	close(verified)
+	pulling.Wait()
+	return cmp.Or(err, cmp.Or(errs...))
 }
 
 var errPulling = errors.New("images are being pulled")
@@ -72,7 +98,7 @@ func (r *Reconciler) prune(ctx context.Context) error {
 	if idle {
 		return nil
 	}
-	err := r.clear(ctx)
+	err := r.clear(ctx, r.needed)
 	if ctx.Err() != nil {
 		return err
 	}

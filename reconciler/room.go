@@ -27,7 +27,7 @@ func (r *Reconciler) room(ctx context.Context, desired schema.Desired) error {
 func (r *Reconciler) fitting(ctx context.Context, desired schema.Desired, do func() error) error {
 	err := do()
 	if schema.IsNoRoom(err) {
-		if r.sweep(ctx) != nil {
+		if r.sweep(ctx, r.needed) != nil {
 			return err
 		}
 		err = do()
@@ -38,25 +38,28 @@ func (r *Reconciler) fitting(ctx context.Context, desired schema.Desired, do fun
 	return err
 }
 
-// sweep deletes every image that neither target, last-good nor candidate needs,
-// whatever else goes on.
-func (r *Reconciler) sweep(ctx context.Context) error {
+// sweep deletes every image but those to keep, whatever else goes on.
+func (r *Reconciler) sweep(ctx context.Context, keep func() []schema.Image) error {
 	if !r.pruning.TryLock() {
 		return errPulling
 	}
 	defer r.pruning.Unlock()
 	r.Log.Info("the disk is full: delete images that nothing needs")
-	return r.clear(ctx)
+	return r.clear(ctx, keep)
 }
 
-// clear deletes every image that is not needed, and what is known of it. The
-// caller holds r.pruning for writing.
-func (r *Reconciler) clear(ctx context.Context) error {
+// clear deletes every image but those to keep, and what is known of those that are
+// not needed. The caller holds r.pruning for writing.
+func (r *Reconciler) clear(ctx context.Context, keep func() []schema.Image) error {
 	r.mu.Lock()
-	keep := r.needed()
-	maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(keep, image) })
+	kept, needed := keep(), r.needed()
+	maps.DeleteFunc(r.shelf, func(image schema.Image, _ item) bool { return !slices.Contains(needed, image) })
+	for image, i := range r.shelf {
+		i.pulled = i.pulled && slices.Contains(kept, image)
+		r.shelf[image] = i
+	}
 	r.mu.Unlock()
-	err := r.Store.Prune(ctx, keep)
+	err := r.Store.Prune(ctx, kept)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -64,9 +67,18 @@ func (r *Reconciler) clear(ctx context.Context) error {
 	return err
 }
 
-// needed are the images that stay on the disk. The caller holds r.mu.
+// needed are the images of what runs, can run again, or is being staged. The
+// caller holds r.mu.
 func (r *Reconciler) needed() []schema.Image {
-	keep := append(imagesOf(r.state.Target, r.state.LastGood), r.staging...)
+	keep := append(r.essential(), r.staging...)
+	slices.Sort(keep)
+	return slices.Compact(keep)
+}
+
+// essential are the images of what runs, can run again, or is about to: what is
+// still being staged can be downloaded again. The caller holds r.mu.
+func (r *Reconciler) essential() []schema.Image {
+	keep := imagesOf(r.state.Target, r.state.LastGood)
 	if r.next != nil {
 		keep = append(keep, imagesOf(*r.next)...)
 	}

@@ -116,3 +116,28 @@ func TestWhatWasDeletedToMakeRoomIsNotTakenForPulled(t *testing.T) {
 		w.equal(did, []string{"pull other", "remove sensor", "start sensor"})
 	})
 }
+
+// What a candidate has on the disk goes before a module stays down for it: an
+// image of the target was lost, and there is no room to bring it back.
+func TestRoomIsMadeForTheTargetAtTheCostOfACandidate(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor"))
+		let := w.hang("third")
+		w.push(module("sensor"), module("insight", from("other")), module("video", from("third")))
+		w.machine.set(func() { w.machine.capacity = 2 })
+		let()
+		after(time.Minute)
+		w.holds("app", "other")
+		w.machine.set(func() {
+			w.machine.capacity = 1
+			delete(w.machine.disk, image("app"))
+			clear(w.machine.containers)
+		})
+		w.Kick()
+		after(10 * time.Minute)
+		w.runs("sensor")
+		if r := w.Report().Refused; r == nil || r.Phase != schema.PhaseStaging {
+			t.Errorf("refused %+v", r)
+		}
+	})
+}

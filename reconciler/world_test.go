@@ -21,7 +21,7 @@ import (
 )
 
 // Images that exist. The last one is not signed.
-const images = "app other third fourth unsigned"
+const images = "app other third fourth unsigned fifth"
 
 func image(name string) schema.Image {
 	return schema.Image("registry.test/" + name + "@sha256:" + strings.Repeat("0", 63) + fmt.Sprint(strings.Index(images, name)%10))
