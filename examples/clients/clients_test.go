@@ -157,7 +157,12 @@ func play(t *testing.T, program *exec.Cmd) {
 		program.Env = append(program.Env, key+"="+value)
 	}
 	fan := harness.Start(t, t.TempDir(), program)
-	defer fan.Stop(syscall.SIGTERM)
+	defer func() {
+		fan.Stop(syscall.SIGTERM)
+		if printed, err := os.ReadFile(fan.Log()); t.Failed() {
+			t.Logf("the fan printed: %s %v", printed, err)
+		}
+	}()
 
 	d.want(map[string]any{"speed": 30.0, "follows": 1.0, "sent": 1.0})
 	d.desire(40)
