@@ -63,6 +63,7 @@ func (s *Store) layers(ctx context.Context, image schema.Image) ([]layer, error)
 	if err != nil {
 		return nil, err
 	}
+	defer up.close()
 	return up.layers(ctx)
 }
 

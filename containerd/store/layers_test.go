@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/plugins/content/local"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -138,7 +139,7 @@ func TestOddImagesAreRefused(t *testing.T) {
 
 func layersFrom(t *testing.T, server *httptest.Server, dgst digest.Digest) ([]layer, error) {
 	image := schema.Image(strings.TrimPrefix(server.URL, "http://") + "/odd@" + dgst.String())
-	resolver, err := (&Store{}).resolver(image.Registry())
+	resolver, err := (&Store{}).resolver(image.Registry(), docker.DefaultHTTPTransport(nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -138,6 +138,7 @@ func (s *Store) fetch(ctx context.Context, image schema.Image) error {
 	if err != nil {
 		return err
 	}
+	defer up.close()
 	seen := &ingests{refused: map[digest.Digest]bool{}}
 	up.refuse = seen.refuse
 	err = s.download(ctx, up, seen)

@@ -20,11 +20,10 @@ const (
 	maxPasswordFile = 4 << 10
 )
 
-// resolver reaches the registry at host, and nothing else: credentials go to
-// that host only, and a registry on TLS cannot send us off it.
-func (s *Store) resolver(host string) (remotes.Resolver, error) {
+// resolver reaches the registry at host over transport, and nothing else:
+// credentials go to that host only, and a registry on TLS cannot send us off it.
+func (s *Store) resolver(host string, transport *http.Transport) (remotes.Resolver, error) {
 	config := s.Registries[host]
-	transport := docker.DefaultHTTPTransport(nil)
 	if config.CAFile != "" {
 		pool, err := readCA(config.CAFile)
 		if err != nil {

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/transfer"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,17 +23,23 @@ import (
 type upstream struct {
 	remotes.Resolver
 	image  schema.Image
+	wire   *http.Transport // this image's own
 	store  content.Store
 	refuse func(ocispec.Descriptor) // told of what the registry does not go on with in the middle; may be nil
 }
 
 func (s *Store) upstream(image schema.Image) (*upstream, error) {
-	resolver, err := s.resolver(image.Registry())
+	wire := docker.DefaultHTTPTransport(nil)
+	resolver, err := s.resolver(image.Registry(), wire)
 	if err != nil {
 		return nil, err
 	}
-	return &upstream{Resolver: resolver, image: image, store: s.Client.ContentStore()}, nil
+	return &upstream{Resolver: resolver, image: image, wire: wire, store: s.Client.ContentStore()}, nil
 }
+
+// close ends the connections to the registry, which nobody could use again and
+// which would idle for half a minute; one that is still read from ends after that.
+func (u *upstream) close() { u.wire.CloseIdleConnections() }
 
 // Resolve describes what the image's digest means.
 func (u *upstream) Resolve(ctx context.Context, ref string) (string, ocispec.Descriptor, error) {

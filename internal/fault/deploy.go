@@ -44,8 +44,14 @@ func (d *Device) definition() string { return "sites/lab/" + d.Name + "/device.c
 // as it is: the agent is to refuse it.
 func (d *Device) Deploy(modules map[string]string) string {
 	d.t.Helper()
+	return d.DeployOnTrial(modules, d.options.Gate)
+}
+
+// DeployOnTrial is Deploy with another gate than the device's.
+func (d *Device) DeployOnTrial(modules map[string]string, gate string) string {
+	d.t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "package fleet\n\ndevice: #device & {\n\tname: %q\n\tgate: %q\n\tdeadline: \"20s\"\n", d.Name, d.options.Gate)
+	fmt.Fprintf(&b, "package fleet\n\ndevice: #device & {\n\tname: %q\n\tgate: %q\n\tdeadline: \"20s\"\n", d.Name, gate)
 	for _, name := range slices.Sorted(maps.Keys(modules)) {
 		fmt.Fprintf(&b, "\tmodules: %q: {%s}\n", name, modules[name])
 	}

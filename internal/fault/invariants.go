@@ -30,7 +30,7 @@ const (
 
 // Bounds on what an agent may have open of what goes up and down by itself.
 const (
-	mostRegistry = 32 // connections; each image that comes leaves some, for 30 s
+	mostRegistry = 4  // connections; signatures are asked for over up to two, which end after 30 s
 	mostPacks    = 34 // 17, and as many that were compacted, until Go collects them
 )
 

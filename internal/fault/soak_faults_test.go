@@ -156,6 +156,11 @@ func (s *soak) module(image schema.Image, more string) string {
 func (s *soak) declare(c change) {
 	if c.modules != nil {
 		s.bad = c.refused != ""
+		if c.refused == schema.PhaseGating {
+			// It crashes long before, however busy the machine is.
+			s.d.DeployOnTrial(c.modules, "15s")
+			return
+		}
 		s.d.Deploy(c.modules)
 	}
 }
