@@ -49,10 +49,10 @@ func (q *Queue) Append(ctx context.Context, r Record) (from uint64, err error) {
 // append tries once. again says that nothing was stored, and that it may be now.
 func (q *Queue) append(ctx context.Context, r Record) (from uint64, again bool, err error) {
 	q.mu.Lock()
-	lane, tail := q.config.Lane, q.tail
+	config, tail := q.config, q.tail
 	r.From = q.last + 1
 	q.mu.Unlock()
-	m := r.message(subjectOf(lane))
+	m := r.message(subjectOf(config))
 	m.Header[headerExpect] = []string{strconv.FormatUint(tail, 10)}
 	err = q.publish(ctx, m, tail+1)
 	if err == nil && q.wiped() {
@@ -101,7 +101,7 @@ var errWiped = errors.New("somebody removed the stream's files")
 // remake makes the stream anew, in a place where files can be found again.
 func (q *Queue) remake(ctx context.Context) error {
 	q.doubt()
-	err := q.js.DeleteStream(ctx, streamOf(q.config.Lane))
+	err := q.js.DeleteStream(ctx, q.stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		return nil
 	}
@@ -134,13 +134,12 @@ func (q *Queue) took(ctx context.Context, r Record, at uint64, size int) error {
 
 // measure asks what is there: the bound may have dropped the oldest.
 func (q *Queue) measure(ctx context.Context) error {
-	lane := q.config.Lane
-	s, err := q.js.Stream(ctx, streamOf(lane))
+	s, err := q.js.Stream(ctx, q.stream)
 	if err != nil {
 		return err
 	}
 	state := s.CachedInfo().State
-	oldest, _, err := q.next(ctx, lane, state.FirstSeq, state.LastSeq)
+	oldest, _, err := q.next(ctx, state.FirstSeq, state.LastSeq)
 	if err != nil {
 		return err
 	}

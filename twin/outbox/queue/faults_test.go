@@ -138,7 +138,7 @@ func TestDeletedStreamIsMadeAnew(t *testing.T) {
 	q := open(t, nc, nil)
 	add(t, q, record(3, 10, "old"))
 	before := q.Epoch()
-	if err := q.js.DeleteStream(testContext(t), streamOf("lane")); err != nil {
+	if err := q.js.DeleteStream(testContext(t), "OUTBOX_lane"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := q.Append(testContext(t), record(1, 10, "new")); err == nil {
@@ -149,7 +149,7 @@ func TestDeletedStreamIsMadeAnew(t *testing.T) {
 		t.Errorf("stored as %d in epoch %s", from, q.Epoch())
 	}
 	before = q.Epoch()
-	s, err := q.js.Stream(testContext(t), streamOf("lane"))
+	s, err := q.js.Stream(testContext(t), "OUTBOX_lane")
 	if err != nil {
 		t.Fatal(err)
 	}

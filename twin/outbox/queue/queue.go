@@ -34,6 +34,7 @@ import (
 // Config says which queue it is.
 type Config struct {
 	Lane     string      // the route's name
+	Local    bool        // what is in it stays on the device: another queue than the one of that name to the hub
 	MaxBytes int64       // on disk; what happens then, Refuse says
 	Refuse   bool        // a full queue refuses the new (ErrFull); otherwise the oldest records go
 	Store    string      // directory in which JetStream keeps its accounts, to notice a full disk, and that somebody removed the files; empty does not look
@@ -42,12 +43,13 @@ type Config struct {
 
 // MinBytes is the least Config.MaxBytes: there must be room for the largest record beside the
 // newest.
-const MinBytes = 4 << 20
+const MinBytes = 3 << 20
 
 // Queue is safe for concurrent use.
 type Queue struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
+	stream  string        // JetStream's name
 	writing chan struct{} // holds a value while somebody changes the stream
 	silent  bool          // the last write was not answered; guarded by writing
 
@@ -83,7 +85,7 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", config.Lane, err)
 	}
-	q := &Queue{nc: nc, js: js, first: 1, writing: make(chan struct{}, 1), config: config, grown: make(chan struct{})}
+	q := &Queue{nc: nc, js: js, stream: streamOf(config), first: 1, writing: make(chan struct{}, 1), config: config, grown: make(chan struct{})}
 	if err := q.hold(ctx); err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", config.Lane, err)
 	}

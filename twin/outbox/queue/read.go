@@ -36,14 +36,14 @@ func (q *Queue) read(ctx context.Context, after uint64, maxBytes int) ([]Record,
 			return nil, err
 		}
 		q.mu.Lock()
-		life, epoch, lane := q.life, q.epoch, q.config.Lane
+		life, epoch := q.life, q.epoch
 		tail, last := q.tail, q.last
 		low, high := q.spots.around(after, q.head, tail)
 		q.mu.Unlock()
 		if after >= last {
 			return nil, nil
 		}
-		records, at, err := q.from(ctx, lane, after, low, high, tail, maxBytes)
+		records, at, err := q.from(ctx, after, low, high, tail, maxBytes)
 		if err != nil {
 			return nil, err
 		}
@@ -84,10 +84,10 @@ func (q *Queue) settle(ctx context.Context) error {
 
 // from reads records behind after, all of which are behind place low and, the
 // first, not behind place high. It returns the place of the last.
-func (q *Queue) from(ctx context.Context, lane string, after, low, high, tail uint64, maxBytes int) (out []Record, at uint64, err error) {
+func (q *Queue) from(ctx context.Context, after, low, high, tail uint64, maxBytes int) (out []Record, at uint64, err error) {
 	for high-low > near {
 		middle := low + (high-low)/2
-		r, found, err := q.next(ctx, lane, middle, tail)
+		r, found, err := q.next(ctx, middle, tail)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -98,12 +98,12 @@ func (q *Queue) from(ctx context.Context, lane string, after, low, high, tail ui
 		}
 	}
 	for low < tail && len(out) == 0 {
-		found, err := q.batch(ctx, lane, low+1, maxRecords, maxBytes)
+		found, err := q.batch(ctx, low+1, maxRecords, maxBytes)
 		if err != nil {
 			return nil, 0, err
 		}
 		if len(found) == 0 {
-			r, place, err := q.next(ctx, lane, low+1, tail)
+			r, place, err := q.next(ctx, low+1, tail)
 			if err != nil || place == 0 {
 				return nil, 0, err
 			}
@@ -129,11 +129,11 @@ type placed struct {
 // next finds the first record at place from or behind it, up to place last; place 0
 // when there is none. JetStream steps over a record that it cannot read, and not over
 // a file that it cannot read: so we do, with steps that double.
-func (q *Queue) next(ctx context.Context, lane string, from, last uint64) (Record, uint64, error) {
+func (q *Queue) next(ctx context.Context, from, last uint64) (Record, uint64, error) {
 	seen := from // below it there is none
 	for step := uint64(1); seen <= last && seen > 0; {
 		probe := min(seen+step-1, last)
-		found, err := q.batch(ctx, lane, probe, 1, 1)
+		found, err := q.batch(ctx, probe, 1, 1)
 		if err != nil {
 			return Record{}, 0, err
 		}
@@ -156,7 +156,7 @@ func (q *Queue) next(ctx context.Context, lane string, from, last uint64) (Recor
 // batch asks JetStream for the records at place from and behind it, at most count,
 // and no more once they have maxBytes. None is no error: there is none, or the
 // first cannot be read.
-func (q *Queue) batch(ctx context.Context, lane string, from uint64, count, maxBytes int) ([]placed, error) {
+func (q *Queue) batch(ctx context.Context, from uint64, count, maxBytes int) ([]placed, error) {
 	request, err := json.Marshal(struct {
 		Seq      uint64 `json:"seq"`
 		Batch    int    `json:"batch"`
@@ -171,7 +171,7 @@ func (q *Queue) batch(ctx context.Context, lane string, from uint64, count, maxB
 		return nil, err
 	}
 	defer sub.Unsubscribe()
-	if err := q.nc.PublishRequest("$JS.API.DIRECT.GET."+streamOf(lane), inbox, request); err != nil {
+	if err := q.nc.PublishRequest("$JS.API.DIRECT.GET."+q.stream, inbox, request); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)

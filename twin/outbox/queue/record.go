@@ -54,7 +54,7 @@ func (r Record) message(subject string) *nats.Msg {
 }
 
 // maxSeq bounds sequences: beyond it something is damaged.
-const maxSeq = 1 << 62
+const maxSeq = 1<<53 - 1
 
 // readRecord reads what the disk gave.
 func readRecord(h nats.Header, items []byte) (Record, error) {

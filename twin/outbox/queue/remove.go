@@ -43,12 +43,12 @@ func (q *Queue) Remove(ctx context.Context, upTo uint64) error {
 // caller holds.
 func (q *Queue) reclaim(ctx context.Context) (freed bool, err error) {
 	q.mu.Lock()
-	lane, floor, head, tail := q.config.Lane, q.floor, q.head, q.tail
+	floor, head, tail := q.floor, q.head, q.tail
 	low, high := q.spots.around(floor, head, tail)
 	q.mu.Unlock()
 	// low grows to the last place all up to which is not needed.
 	for low < high {
-		r, found, err := q.next(ctx, lane, low+(high-low+1)/2, tail)
+		r, found, err := q.next(ctx, low+(high-low+1)/2, tail)
 		if err != nil {
 			return false, err
 		}
@@ -62,7 +62,7 @@ func (q *Queue) reclaim(ctx context.Context) (freed bool, err error) {
 	if low < head {
 		return false, nil
 	}
-	s, err := q.js.Stream(ctx, streamOf(lane))
+	s, err := q.js.Stream(ctx, q.stream)
 	if err != nil {
 		return false, err
 	}
@@ -70,4 +70,16 @@ func (q *Queue) reclaim(ctx context.Context) (freed bool, err error) {
 		return false, err
 	}
 	return true, q.measure(ctx)
+}
+
+// Room says whether a record of size bytes would be stored now, with what nobody
+// needs any more out of the way: a queue that refuses, and is full, would not. It
+// is a good guess.
+func (q *Queue) Room(size int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	base := q.first - 1
+	needed := q.last - min(max(base, q.floor), q.last)
+	all := q.last - min(base, q.last)
+	return !q.config.Refuse || all == 0 || float64(q.bytes)*float64(needed)/float64(all)+float64(size) <= float64(q.config.MaxBytes)
 }

@@ -19,15 +19,20 @@ const epochKey = "tidemark.epoch" // in the stream's metadata
 
 // Modules may be allowed any subject but those below devices., $ and _INBOX: so
 // nobody but us can store.
-func subjectOf(lane string) string { return "$OUTBOX." + lane }
+func subjectOf(c Config) string { return "$OUTBOX." + streamOf(c) }
 
-func streamOf(lane string) string { return "OUTBOX_" + lane }
+func streamOf(c Config) string {
+	if c.Local {
+		return "LOCAL_" + c.Lane
+	}
+	return "OUTBOX_" + c.Lane
+}
 
 func streamConfig(c Config, epoch string) jetstream.StreamConfig {
 	out := jetstream.StreamConfig{
-		Name:        streamOf(c.Lane),
+		Name:        streamOf(c),
 		Description: "messages of modules that wait",
-		Subjects:    []string{subjectOf(c.Lane)},
+		Subjects:    []string{subjectOf(c)},
 		Storage:     jetstream.FileStorage,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardOld,
@@ -53,12 +58,12 @@ func (q *Queue) load(ctx context.Context) error {
 	q.mu.Lock()
 	config, before := q.config, q.epoch
 	q.mu.Unlock()
-	s, epoch, made, err := q.stream(ctx, config)
+	s, epoch, made, err := q.open(ctx, config)
 	if err != nil {
 		return explain(err)
 	}
 	state := s.CachedInfo().State
-	newest, lost, err := q.newest(ctx, config.Lane, state)
+	newest, lost, err := q.newest(ctx, state)
 	if err != nil {
 		return explain(err)
 	}
@@ -73,7 +78,7 @@ func (q *Queue) load(ctx context.Context) error {
 	if before != "" && before != epoch && !lost {
 		config.Warn(fmt.Errorf("queue %s: what was stored is gone: starting a new epoch", config.Lane))
 	}
-	oldest, _, err := q.next(ctx, config.Lane, state.FirstSeq, state.LastSeq)
+	oldest, _, err := q.next(ctx, state.FirstSeq, state.LastSeq)
 	if err != nil {
 		return explain(err)
 	}
@@ -93,15 +98,15 @@ func (q *Queue) load(ctx context.Context) error {
 	return nil
 }
 
-// stream makes the stream, or gives it our configuration. made says that there
+// open makes the stream, or gives it our configuration. made says that there
 // was none.
-func (q *Queue) stream(ctx context.Context, config Config) (s jetstream.Stream, epoch string, made bool, err error) {
-	s, err = q.js.Stream(ctx, streamOf(config.Lane))
+func (q *Queue) open(ctx context.Context, config Config) (s jetstream.Stream, epoch string, made bool, err error) {
+	s, err = q.js.Stream(ctx, q.stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		made = true
 	case err != nil:
-		return nil, "", false, fmt.Errorf("stream %s: %w", streamOf(config.Lane), err)
+		return nil, "", false, fmt.Errorf("stream %s: %w", q.stream, err)
 	default:
 		epoch = s.CachedInfo().Config.Metadata[epochKey]
 	}
@@ -119,7 +124,7 @@ func (q *Queue) stream(ctx context.Context, config Config) (s jetstream.Stream, 
 		}
 	}
 	if err != nil {
-		return nil, "", false, fmt.Errorf("stream %s with %d bytes: %w", streamOf(config.Lane), config.MaxBytes, err)
+		return nil, "", false, fmt.Errorf("stream %s with %d bytes: %w", q.stream, config.MaxBytes, err)
 	}
 	return s, epoch, made, nil
 }
@@ -133,19 +138,19 @@ const (
 
 // newest finds the newest record that can be read. lost says that there was, or
 // may have been, a newer one: a stream without any may have lost its files.
-func (q *Queue) newest(ctx context.Context, lane string, state jetstream.StreamState) (r Record, lost bool, err error) {
+func (q *Queue) newest(ctx context.Context, state jetstream.StreamState) (r Record, lost bool, err error) {
 	if state.Msgs == 0 {
 		return Record{}, true, nil
 	}
 	// Whether there is any record from a place on falls from yes to no once.
 	var at, step uint64 = state.LastSeq, 1
 	for {
-		r, found, err := q.next(ctx, lane, at, state.LastSeq)
+		r, found, err := q.next(ctx, at, state.LastSeq)
 		if err != nil {
 			return Record{}, false, err
 		}
 		if found > 0 {
-			return q.behind(ctx, lane, r, found, state.LastSeq)
+			return q.behind(ctx, r, found, state.LastSeq)
 		}
 		if at <= state.FirstSeq {
 			return Record{}, true, nil
@@ -155,11 +160,11 @@ func (q *Queue) newest(ctx context.Context, lane string, state jetstream.StreamS
 }
 
 // behind finds the newest record from that at found on.
-func (q *Queue) behind(ctx context.Context, lane string, r Record, found, last uint64) (Record, bool, error) {
+func (q *Queue) behind(ctx context.Context, r Record, found, last uint64) (Record, bool, error) {
 	end := last + 1 // nothing is from here on
 	for found+1 < end {
 		middle := found + (end-found)/2
-		next, at, err := q.next(ctx, lane, middle, last)
+		next, at, err := q.next(ctx, middle, last)
 		if err != nil {
 			return Record{}, false, err
 		}
@@ -218,7 +223,7 @@ func (q *Queue) Delete(ctx context.Context) error {
 		if first, last, _ := q.Span(); first <= last {
 			return fmt.Errorf("%d to %d: %w", first, last, ErrWaiting)
 		}
-		err := q.js.DeleteStream(ctx, streamOf(config.Lane))
+		err := q.js.DeleteStream(ctx, q.stream)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			return nil
 		}
@@ -253,7 +258,7 @@ func find(c Config) string {
 	if c.Store == "" {
 		return ""
 	}
-	found, err := filepath.Glob(filepath.Join(c.Store, "*", "streams", streamOf(c.Lane)))
+	found, err := filepath.Glob(filepath.Join(c.Store, "*", "streams", streamOf(c)))
 	if err != nil || len(found) != 1 {
 		return ""
 	}
