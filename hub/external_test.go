@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,26 +26,34 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// TestExternalServer runs a hub on a server that somebody else configured, which
-// includes the file that the hub writes.
-func TestExternalServer(t *testing.T) {
+// elsewhere is a server that somebody else configured, which includes the file that
+// a hub writes.
+type elsewhere struct {
+	server       *server.Server
+	client, leaf string // addresses
+	seed, users  string // files
+	dir          string
+}
+
+func newElsewhere(t *testing.T) *elsewhere {
+	t.Helper()
 	dir := t.TempDir()
-	seed, users := filepath.Join(dir, "hub.nk"), filepath.Join(dir, "users.conf")
+	e := &elsewhere{client: harness.FreeAddress(t), leaf: harness.FreeAddress(t), dir: dir,
+		seed: filepath.Join(dir, "hub.nk"), users: filepath.Join(dir, "users.conf")}
 	key, public := newKey(t)
 	raw, err := key.Seed()
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, leaf := harness.FreeAddress(t), harness.FreeAddress(t)
 	conf := filepath.Join(dir, "nats.conf")
 	for path, data := range map[string]string{
-		seed:  string(raw) + "\n",
-		users: fmt.Sprintf("users = [{nkey: %s}]\n", public),
+		e.seed:  string(raw) + "\n",
+		e.users: fmt.Sprintf("users = [{nkey: %s}]\n", public),
 		conf: fmt.Sprintf(`listen: %q
 jetstream { store_dir: %q, max_file: 2Gi, max_mem: 16Mi, sync_interval: always, domain: hub }
 leafnodes { listen: %q, no_advertise: true, isolate_leafnode_interest: true }
 authorization { include "users.conf" }
-`, client, filepath.Join(dir, "js"), leaf),
+`, e.client, filepath.Join(dir, "js"), e.leaf),
 	} {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
@@ -55,27 +64,79 @@ authorization { include "users.conf" }
 		t.Fatal(err)
 	}
 	options.NoSigs, options.NoLog = true, true
-	s, err := server.NewServer(options)
-	if err != nil {
+	if e.server, err = server.NewServer(options); err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
-	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(30 * time.Second) {
+	e.server.Start()
+	t.Cleanup(func() { e.server.Shutdown(); e.server.WaitForShutdown() })
+	if !e.server.ReadyForConnections(30 * time.Second) {
 		t.Fatal("server is not ready")
 	}
+	return e
+}
 
-	g := newGadget(t, "a")
-	c := &cloud{t: t, repo: &repository{commit: 1, entries: []schema.Entry{g.entry()}}}
+// hub runs a hub at the server.
+func (e *elsewhere) hub(t *testing.T, name string, entries ...schema.Entry) *cloud {
+	t.Helper()
+	c := &cloud{t: t, repo: &repository{commit: 1, entries: entries}}
 	c.conf = Config{
 		HubConfig: schema.HubConfig{
-			StateDir: filepath.Join(dir, "state"), Streams: schema.HubStreamsSpec{MaxBytes: 64 << 20},
-			External: &schema.ExternalNATS{URL: "nats://" + client, CredsFile: seed, AuthorizationFile: users},
+			StateDir: filepath.Join(e.dir, name), Streams: schema.HubStreamsSpec{MaxBytes: 64 << 20},
+			External: &schema.ExternalNATS{URL: "nats://" + e.client, CredsFile: e.seed, AuthorizationFile: e.users},
 		},
-		Source: c.repo, Devices: c.repo.devices, Warn: func(err error) { t.Log("hub warns: ", err) },
+		Source: c.repo, Devices: c.repo.devices, Warn: func(err error) { t.Log(name, "warns: ", err) },
 	}
 	c.start()
 	t.Cleanup(c.stop)
+	return c
+}
+
+// connect connects with the rights of a hub.
+func (e *elsewhere) connect(t *testing.T, o ...nats.Option) *nats.Conn {
+	t.Helper()
+	login, err := loginFrom(e.seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect("nats://"+e.client, append(o, login)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// TestTwoHubsAtOneServer has two hubs answer the same devices, each with a memory
+// of its own of where they stand.
+func TestTwoHubsAtOneServer(t *testing.T) {
+	e := newElsewhere(t)
+	one := e.hub(t, "one")
+	two := e.hub(t, "two")
+	nc := e.connect(t)
+	var all sync.WaitGroup
+	for d := range 8 {
+		all.Go(func() { scatter(t, nc, fmt.Sprintf("d%d", d), 300) })
+	}
+	all.Wait()
+	for d := range 8 {
+		device := fmt.Sprintf("d%d", d)
+		if got := one.came(device, ""); !slices.Equal(got, numbers(1, 300)) {
+			t.Errorf("%s: %d", device, len(got))
+		}
+		two.audited(device)
+	}
+	if len(one.hub.intake.lanes.places) == 0 || len(two.hub.intake.lanes.places) == 0 {
+		t.Error("one hub answered everything")
+	}
+}
+
+// TestExternalServer runs a hub on a server that somebody else configured, which
+// includes the file that the hub writes.
+func TestExternalServer(t *testing.T) {
+	e := newElsewhere(t)
+	s, client, leaf, users := e.server, e.client, e.leaf, e.users
+	g := newGadget(t, "a")
+	c := e.hub(t, "state", g.entry())
 	if err := s.Reload(); err != nil {
 		t.Fatal(err)
 	}

@@ -222,13 +222,13 @@ func scatter(t testing.TB, nc *nats.Conn, device string, count uint64) {
 		for _, b := range batches {
 			for range []int{0, 1, 1, 2}[r.IntN(4)] {
 				if err := nc.PublishRequest(twin.UpMessages(device), inbox, b.Encode()); err != nil {
-					t.Error(err)
+					continue // the hub is away
 				}
 				sent++
 			}
 		}
 		for range sent {
-			m, err := answers.NextMsg(5 * time.Second)
+			m, err := answers.NextMsg(500 * time.Millisecond)
 			if err != nil {
 				break // a hub that went away answers nothing
 			}

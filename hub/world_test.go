@@ -153,7 +153,8 @@ func (c *cloud) as(device string) *nats.Conn {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	nc, err := nats.Connect(c.hub.ClientURL(), login, nats.CustomInboxPrefix(twin.Inbox(device, "")))
+	nc, err := nats.Connect(c.hub.ClientURL(), login, nats.CustomInboxPrefix(twin.Inbox(device, "")),
+		nats.ReconnectWait(20*time.Millisecond), nats.MaxReconnects(-1))
 	if err != nil {
 		c.t.Fatal(err)
 	}
