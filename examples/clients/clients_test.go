@@ -3,6 +3,7 @@
 package clients
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -197,4 +198,51 @@ func play(t *testing.T, program *exec.Cmd) {
 	d.open()
 	d.desire(50)
 	d.want(map[string]any{"speed": 50.0, "follows": 3.0, "sent": 3.0})
+}
+
+// A person on the device has the same client, as the device; and keeps it when
+// the agent starts anew, with another key for people.
+func TestPerson(t *testing.T) {
+	d := newDevice(t)
+	d.desire(30)
+	ping := func(_ context.Context, body []byte) ([]byte, error) { return append([]byte("pong "), body...), nil }
+	if err := d.leaf.Handle("ping", ping); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(twin.EnvURL, d.leaf.ClientURL())
+	t.Setenv(twin.EnvIdentity, "/devices/d1")
+	t.Setenv(twin.EnvCreds, filepath.Join(d.config.RunDir, "operator.nk"))
+	person, err := twin.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer person.Close()
+	versions := make(chan uint64, 8)
+	if err := person.OnDesired(func(s twin.Section) { versions <- s.Version }); err != nil {
+		t.Fatal(err)
+	}
+	if twin, err := person.Get(t.Context()); err != nil || twin.Device != "d1" || twin.Module != "" || <-versions != 1 {
+		t.Errorf("the device's twin is %+v, %v", twin, err)
+	}
+	var e *twin.Error
+	if _, err := person.Report(t.Context(), map[string]any{"a": 1}); !errors.As(err, &e) || e.Code != twin.CodeRefused {
+		t.Errorf("a report in the agent's name: %v", err)
+	}
+	if answer, err := person.Call(t.Context(), "ping", []byte("x")); err != nil || string(answer) != "pong x" {
+		t.Errorf("a method of the device: %s, %v", answer, err)
+	}
+	if _, err := person.Call(t.Context(), "fan/speed", nil); !errors.As(err, &e) || e.Code != twin.CodeOffline {
+		t.Errorf("a module that is not there: %v", err)
+	}
+	d.close()
+	d.open()
+	if err := d.leaf.Handle("ping", ping); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := person.Get(t.Context()); err != nil {
+		t.Errorf("after a restart of the agent: %v", err)
+	}
+	if answer, err := person.Call(t.Context(), "ping", []byte("y")); err != nil || string(answer) != "pong y" {
+		t.Errorf("a method after a restart of the agent: %s, %v", answer, err)
+	}
 }
