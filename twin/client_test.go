@@ -560,3 +560,54 @@ func TestClose(t *testing.T) {
 	}
 	c.Close()
 }
+
+// Changes that come while the last is still being followed are one.
+func TestDesiredCoalesces(t *testing.T) {
+	d := newDevice(t)
+	d.key("m")
+	c, agent := d.client("m"), d.agent()
+	var mu sync.Mutex
+	s := twin.Section{Values: map[string]any{}, Version: 1}
+	d.answer(agent, "devices.d1.modules.m.twin.get", func(m *nats.Msg) {
+		mu.Lock()
+		defer mu.Unlock()
+		_ = m.Respond(twin.Document{Device: "d1", Module: "m", Properties: twin.Properties{Desired: s}}.Encode())
+	})
+	change := func(version uint64) {
+		t.Helper()
+		mu.Lock()
+		s.Version = version
+		mu.Unlock()
+		if err := agent.Publish("devices.d1.modules.m.twin.desired", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	called, next := make(chan uint64), make(chan struct{})
+	err := c.OnDesired(func(s twin.Section) {
+		called <- s.Version
+		<-next
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(version uint64) {
+		t.Helper()
+		if got := <-called; got != version {
+			t.Errorf("told of version %d, want %d", got, version)
+		}
+	}
+	want(1)
+	for v := uint64(2); v <= 50; v++ {
+		change(v)
+	}
+	if err := agent.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	next <- struct{}{}
+	want(50)
+	change(50) // nothing new
+	change(51)
+	next <- struct{}{}
+	want(51)
+	next <- struct{}{}
+}
