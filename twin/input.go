@@ -15,10 +15,10 @@ const maxQueues = 64
 // takes the message; on any other it comes again, with growing pauses, until its
 // time to live ends, and the route's later messages wait behind it.
 //
-// A message that was taken can come again if the answer was lost, because the
-// module or the agent ended before it was on disk. Within the life of a Client
-// that is noticed, and f not called; over a restart of the module Epoch and Seq
-// tell. The context ends with Close. There is one f to a name.
+// A message that was taken can come again, where the answer was lost or the
+// agent ended before it had written it down. Within the life of a Client that is
+// noticed, and f not called; over a restart of the module Epoch and Seq tell. The
+// context ends with Close. There is one f to a name.
 func (c *Client) OnInput(name string, f func(context.Context, Message) error) error {
 	in := input{f: f, last: map[string]uint64{}}
 	err := c.serve("in", name, func(m *nats.Msg) { _ = m.Respond(in.take(c.closing, m)) })
@@ -41,8 +41,8 @@ func (in *input) take(ctx context.Context, m *nats.Msg) []byte {
 		return Refusal(err)
 	}
 	named := message.Epoch != "" && message.Seq != 0
-	if named && in.last[message.Epoch] == message.Seq {
-		return nil // its answer was lost, or came too late
+	if named && message.Seq <= in.last[message.Epoch] {
+		return nil // its answer was lost, or came too late; a queue's messages come in order
 	}
 	if err := in.f(ctx, message); err != nil {
 		return Refusal(err)
