@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -181,12 +180,12 @@ func resumed(s *stage) {
 	f.set(func(r *http.Response, layer bool) {
 		if layer {
 			r.Body = &cut{r.Body, got}
-			time.AfterFunc(time.Second, cancel) // and the agent ends
 		}
 	}, func(w http.ResponseWriter, r *http.Request) bool {
 		again := r.Header.Get("Range") != ""
-		if again {
+		if again { // what had come was written
 			w.WriteHeader(http.StatusServiceUnavailable)
+			cancel() // and the agent ends
 		}
 		return again
 	})
