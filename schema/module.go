@@ -23,7 +23,7 @@ type Module struct {
 	Health    Health                `json:"health,omitzero"`     // how to tell that it works
 	Update    Update                `json:"update,omitzero"`     // how a new definition replaces the one that runs
 	Twin      TwinSpec              `json:"twin,omitzero"`       // the module twin
-	Allow     Allow                 `json:"allow,omitzero"`      // what its identity may do beyond its own subjects
+	Identity  Identity              `json:"identity,omitzero"`   // what its identity may do beyond its own subjects
 }
 
 // What Module.Status, Module.Network and Restart.Policy may say. The words of
@@ -105,7 +105,7 @@ const (
 // changing it replaces nothing.
 func (m Module) Hash() string {
 	m.Status, m.Restart, m.DependsOn, m.Twin = "", Restart{}, nil, TwinSpec{}
-	m.Health, m.Update, m.Allow = Health{}, Update{}, Allow{}
+	m.Health, m.Update, m.Identity = Health{}, Update{}, Identity{}
 	b, err := json.Marshal(m)
 	if err != nil {
 		panic("schema: module does not marshal: " + err.Error()) // no field can fail

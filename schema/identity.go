@@ -1,5 +1,11 @@
 package schema
 
+// Identity is what a definition says of the identity of a module. Its name and
+// its key are not there to say: they are the device's.
+type Identity struct {
+	Allow Allow `json:"allow,omitzero"`
+}
+
 // Allow is what the identity of a module may do beyond its own subjects, within
 // what the device's owner permits (AgentConfig.Grants).
 type Allow struct {
