@@ -99,7 +99,7 @@ func (s *sender) refused(f *flight, why error, now time.Time) {
 		s.pace.window = max(s.pace.window/2, minWindow)
 		s.pace.shrunk = now
 	case errors.As(why, &e) && f.n > 0 && (e.Code == twin.CodeMalformed || e.Code == twin.CodeTooLarge || e.Code == twin.CodeSchema):
-		if err := side.isolate(f, why, now); err == nil {
+		if side.isolate(f, why) {
 			return
 		}
 	}
@@ -107,20 +107,22 @@ func (s *sender) refused(f *flight, why error, now time.Time) {
 }
 
 // isolate finds the message that the hub will never take, by halves, and gives it
-// up: the others are not lost for its sake.
-func (s *side) isolate(f *flight, why error, now time.Time) error {
+// up: the others are not lost for its sake. A process after this one finds it again.
+func (s *side) isolate(f *flight, why error) bool {
 	if f.n > 1 {
 		s.most, s.until = f.n/2, max(s.until, f.to)
-		return nil
+		return true
 	}
 	l := s.lane
-	if f.told[0].Reason != "" || f.Epoch != l.state.Life.Epoch || len(l.state.Life.Noted) >= maxNoted/2 {
-		return why
+	if f.told[0].Reason != "" || f.Epoch != l.state.Life.Epoch {
+		return false
 	}
 	l.env.warn(fmt.Errorf("lane %s: message %d is given up: %w", s.wire, f.to, why))
-	next := l.state
-	next.Life = next.Life.noting(f.to, f.to, twin.LostDamaged)
-	return l.save(next, now)
+	if len(l.refused) == maxNoted {
+		l.refused = l.refused[1:]
+	}
+	l.refused = l.refused.with(span{f.to, f.to, twin.LostDamaged})
+	return true
 }
 
 // wentBack has the side wait longer each time that the hub went back. Once is a

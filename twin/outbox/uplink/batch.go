@@ -44,7 +44,7 @@ func (s *side) next(ctx context.Context, size int) (batch, error) {
 		}
 		at, end = from, to
 	}
-	v := view{gone: twin.LostBound, expired: s.expired}
+	v := view{gone: twin.LostBound, expired: s.expired, refused: l.refused}
 	if i, in := l.state.Life.Deferred.at(at + 1); s.late || !in {
 		// What is deferred is not read for what is new.
 		to := end

@@ -36,6 +36,7 @@ type view struct {
 	upTo    uint64         // what is not in records, up to here, is not on the disk
 	gone    string         // why
 	expired func(queue.Stamp) bool
+	refused spans // what the hub will not take
 }
 
 // piece is what comes next: a record, or the part of one from From to To; or,
@@ -82,6 +83,11 @@ func (v view) next(seq, end, confirmed uint64) (p piece, ok bool) {
 	i := sort.Search(len(v.records), func(i int) bool { return v.records[i].Last() >= seq })
 	if i < len(v.records) {
 		r := v.records[i]
+		if i, in := v.refused.at(seq); in && r.From <= seq {
+			return piece{span: span{seq, min(end, r.Last(), v.refused[i].To), v.refused[i].Reason}}, true
+		} else if i < len(v.refused) {
+			end = min(end, v.refused[i].From-1)
+		}
 		if r.From <= seq {
 			p := piece{span{seq, min(end, r.Last()), ""}, r}
 			if v.expired(r.Stored) {

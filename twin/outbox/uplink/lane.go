@@ -53,6 +53,8 @@ type lane struct {
 	live   side
 	late   side
 
+	refused spans // messages that the hub will not take
+
 	saved   time.Time // when the state was last written
 	removed uint64    // the disk was told
 	swept   time.Time
@@ -207,7 +209,7 @@ func (l *lane) adopt(epoch string, now time.Time) error {
 	if err := l.save(s, now); err != nil {
 		return err
 	}
-	l.broken, l.start, l.removed = false, 0, 0
+	l.broken, l.start, l.removed, l.refused = false, 0, 0, nil
 	l.tally.told = [2][]span{}
 	l.live.restart()
 	l.late.restart()
@@ -279,25 +281,28 @@ func (l *lane) confirmed(ctx context.Context, s *side, now time.Time) error {
 			l.state.Life.Late = max(l.state.Life.Late, s.place.Seq)
 		default:
 			l.state.Life.Live = max(l.state.Life.Live, s.place.Seq)
-			if err := l.fit(now); err != nil {
-				return err
-			}
 		}
 	}
-	return nil
+	return l.fit(now)
 }
 
 // fit takes off a deferred range what the hub has got as messages.
 func (l *lane) fit(now time.Time) error {
-	if !l.live.seen || l.rank(l.live.place.Epoch) < 2 {
+	if !l.live.seen {
 		return nil
 	}
-	shrunk, changed := l.state.Life.shrunk(l.live.place.Seq)
+	next, changed := l.state, false
+	switch at := l.live.place; l.rank(at.Epoch) {
+	case 2:
+		next.Life, changed = next.Life.shrunk(at.Seq)
+	case 1:
+		var old life
+		old, changed = next.Old.shrunk(at.Seq)
+		next.Old = &old
+	}
 	if !changed {
 		return nil
 	}
-	next := l.state
-	next.Life = shrunk
 	l.live.reset()
 	return l.save(next, now)
 }

@@ -17,9 +17,9 @@ import (
 
 // TestModel has a device and a hub in a world where everything goes wrong, and
 // then nothing does any more; and looks whether the hub's stream gives account of each
-// message. UPLINK_SEED repeats one world.
+// message. UPLINK_SEED repeats one world; UPLINK_SEEDS is how many there are.
 func TestModel(t *testing.T) {
-	seeds := 3000
+	seeds := 2000
 	if testing.Short() {
 		seeds = 300
 	}
@@ -28,6 +28,9 @@ func TestModel(t *testing.T) {
 	if one := os.Getenv("UPLINK_SEED"); one != "" {
 		first, _ = strconv.Atoi(one)
 		seeds = 1
+	}
+	if many := os.Getenv("UPLINK_SEEDS"); many != "" {
+		seeds, _ = strconv.Atoi(many)
 	}
 	for seed := first; seed < first+seeds; seed++ {
 		w := newWorld(uint64(seed))
@@ -43,7 +46,7 @@ func TestModel(t *testing.T) {
 	if seeds < 300 {
 		return
 	}
-	for _, k := range []string{"crash", "restore", "deferred", "late", twin.LostTTL, twin.LostBound, twin.LostDamaged, twin.LostWiped, twin.LostSettled, "renewed", "wiped by hand", "lost end", "overtaken"} {
+	for _, k := range []string{"crash", "restore", "deferred", "late", twin.LostTTL, twin.LostBound, twin.LostDamaged, twin.LostWiped, twin.LostSettled, "renewed", "wiped by hand", "lost end", "went back", "overtaken"} {
 		if counts[k] == 0 {
 			t.Errorf("no world had %q: the test does not test it", k)
 		}
@@ -146,6 +149,8 @@ func (w *world) step(evil bool) {
 		w.on(func() { panic(crash{}) })
 	case n < 94:
 		w.full = w.chance(4)
+	case n < 95 && w.chance(2):
+		l.copy = l.queue.copy()
 	case n < 95 && evil && w.chance(3):
 		w.damage(l)
 	}
@@ -229,7 +234,7 @@ func (w *world) restore() {
 // damage breaks what the device has on its disk.
 func (w *world) damage(l *fakeLane) {
 	w.danger = false
-	switch w.random.IntN(4) {
+	switch w.random.IntN(5) {
 	case 0:
 		l.queue.wipe()
 	case 1:
@@ -240,6 +245,12 @@ func (w *world) damage(l *fakeLane) {
 		l.renewed = true
 		w.boot()
 	case 3:
+		if l.copy == nil {
+			break
+		}
+		w.boot()
+		l.queue.goBack(l.copy)
+	case 4:
 		w.states[l.Name] = []byte(`{"version":1}`)
 		l.renewed = true
 		w.boot()
@@ -358,7 +369,10 @@ func (w *world) checkLane(l *fakeLane) error {
 		}
 	}
 	for id, n := range l.names {
-		if err := l.checkMessage(uint64(id), n, delivered[uint64(id)], lost, w.counts["restore"] > 0); err != nil {
+		if p := (place{n.epoch, n.seq}); l.lostEnd && had[p] && len(delivered[uint64(id)]) == 0 {
+			continue // what had the name before was under way when the disk lost it
+		}
+		if err := l.checkMessage(uint64(id), n, delivered[uint64(id)], lost, w.counts["restore"] > 0, w.now); err != nil {
 			return err
 		}
 	}
@@ -366,7 +380,7 @@ func (w *world) checkLane(l *fakeLane) error {
 }
 
 // checkMessage wants one account of each message.
-func (l *fakeLane) checkMessage(id uint64, n name, delivered []place, lost map[place][]string, restored bool) error {
+func (l *fakeLane) checkMessage(id uint64, n name, delivered []place, lost map[place][]string, restored bool, now time.Time) error {
 	reasons := lost[place{n.epoch, n.seq}]
 	total := len(delivered) + len(reasons)
 	what := fmt.Sprintf("message %d, %s %d: delivered as %v, lost because of %v", id, n.epoch, n.seq, delivered, reasons)
@@ -389,6 +403,19 @@ func (l *fakeLane) checkMessage(id uint64, n name, delivered []place, lost map[p
 		}
 	case total != 1:
 		return errors.New(what)
+	}
+	if len(reasons) == 0 || l.renewed || l.lostEnd {
+		return nil
+	}
+	so := map[string]bool{
+		twin.LostTTL:     l.TTL > 0 && (now.Sub(n.at) > l.TTL),
+		twin.LostBound:   n.dropped || restored, // a full disk does not remember what was confirmed
+		twin.LostSettled: restored,
+		twin.LostDamaged: l.poison[id],
+		twin.LostWiped:   n.wiped,
+	}
+	if !so[reasons[0]] {
+		return fmt.Errorf("that is not so: %s", what)
 	}
 	return nil
 }

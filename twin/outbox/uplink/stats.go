@@ -12,7 +12,9 @@ import (
 // leave out what was under way when it began.
 type Stats struct {
 	Linked    bool              // the hub answered the last question about it
-	Pending   uint64            // messages that the hub has not confirmed, Deferred with them
+	Pending   uint64            // messages up to Newest that the hub has not confirmed, Deferred with them
+	Epoch     string            // of the queue, and
+	Newest    uint64            // its newest message, when this was so: Run looks a little later
 	Deferred  uint64            // of them, those that come in the late lane
 	Delivered uint64            // messages that the hub confirmed
 	Lost      map[string]uint64 // messages that do not come, by reason (twin's Lost constants)
@@ -133,6 +135,6 @@ func (l *lane) stats() Stats {
 			waits = waits.with(d)
 		}
 	}
-	s.Pending = waits.total()
+	s.Pending, s.Epoch, s.Newest = waits.total(), life.Epoch, last
 	return s
 }

@@ -58,15 +58,17 @@ type fakeLane struct {
 	renewed bool   // it had to begin a new epoch
 	lostEnd bool   // its disk lost what was synced
 	poison  map[uint64]bool
+	copy    *diskCopy
 }
 
 type name struct {
 	epoch   string
 	seq     uint64
-	wiped   bool // by hand: nobody can know of it
-	gone    bool // with the end of the disk
-	dropped bool // by the bound
-	left    bool // the disk before there was the present epoch
+	wiped   bool      // by hand: nobody can know of it
+	gone    bool      // with the end of the disk
+	dropped bool      // by the bound
+	at      time.Time // when it was stored
+	left    bool      // the disk before there was the present epoch
 }
 
 // fakeQueue is a queue that keeps what is synced.
@@ -165,7 +167,7 @@ func (q *fakeQueue) store(n int) {
 		id := uint64(len(q.lane.names))
 		binary.BigEndian.PutUint64(body, id)
 		seq := q.last + 1 + uint64(i)
-		q.lane.names = append(q.lane.names, name{epoch: q.epoch, seq: seq})
+		q.lane.names = append(q.lane.names, name{epoch: q.epoch, seq: seq, at: q.w.now})
 		q.ids[q.epoch][seq] = id
 		r.Items = twin.Item{Count: 1, Module: "m", Name: "o", Time: time.Unix(0, 0), Body: body[:8+q.w.random.IntN(1300)]}.Append(r.Items)
 	}
@@ -209,6 +211,35 @@ func (q *fakeQueue) loseEnd(n int) {
 	q.floor = min(q.floor, q.last)
 	q.lane.lostEnd = true
 	q.w.counts["lost end"]++
+}
+
+// copy is what a device's disk was at some time.
+type diskCopy struct {
+	queue   fakeQueue
+	state   []byte
+	known   bool
+	stored  int // messages
+	records []queue.Record
+}
+
+func (q *fakeQueue) copy() *diskCopy {
+	c := &diskCopy{queue: *q, stored: len(q.lane.names), records: slices.Clone(q.records)}
+	c.state, c.known = q.w.states[q.lane.Name]
+	return c
+}
+
+// goBack makes the disk what it was.
+func (q *fakeQueue) goBack(c *diskCopy) {
+	for i := c.stored; i < len(q.lane.names); i++ {
+		q.lane.names[i].gone = true
+	}
+	q.epoch, q.last, q.floor, q.records = c.queue.epoch, c.queue.last, c.queue.floor, slices.Clone(c.records)
+	delete(q.w.states, q.lane.Name)
+	if c.known {
+		q.w.states[q.lane.Name] = c.state
+	}
+	q.lane.lostEnd = true
+	q.w.counts["went back"]++
 }
 
 // fakeHub does what twin.Batch says.
@@ -316,7 +347,7 @@ func (w *world) write(lane string, s state) error {
 	}
 	w.states[lane] = data
 	w.maybeCrash()
-	if w.danger && w.chance(100) {
+	if w.danger && w.chance(20) {
 		return errors.New("the directory cannot be synced")
 	}
 	return nil
