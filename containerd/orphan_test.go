@@ -37,7 +37,9 @@ func noDuplicateContainer(s *stage) {
 		"start":   func(c schema.Container) error { return s.Start(s.ctx, m, "c", p) },
 		"remove":  func(c schema.Container) error { return s.Remove(s.ctx, c.ID) },
 	} {
+		os.Truncate(filepath.Join(s.StateDir, "logs", "sensor.log"), 0)
 		c := s.run(m)
+		s.output("sensor", "waiting") // it would end if it printed where no shim listens any more
 		os.WriteFile(busy, nil, 0o600)
 		syscall.Kill(shim(s, c.PID), syscall.SIGKILL)
 		harness.Eventually(s.t, func() error {
