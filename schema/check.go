@@ -32,12 +32,17 @@ func checkDevice(d Desired, p *problems) {
 	}
 	checkObject(d.Tags, MaxTagsBytes, extend(root, "tags"), p)
 	checkObject(d.Twin.Desired, MaxDesiredBytes, extend(root, "twin", "desired"), p)
+	checkRoutes(d, extend(root, "routes"), p)
+	if d.Twin.Signal != "" {
+		p.add(extend(root, "twin", "signal"), "a device has no process that could get it: say it of a module")
+	}
 	checkCount(len(d.Modules), maxModules, extend(root, "modules"), p)
 	for _, m := range d.Modules {
 		path := extend(root, "modules", m.Name)
 		checkModule(m, path, p)
 		checkHealth(m.Health, d.Deadline, extend(path, "health"), p)
 		checkUpdate(m, extend(path, "update", "strategy"), p)
+		checkAllow(d, m, extend(path, "identity", "allow"), p)
 	}
 	checkDependencies(d, p)
 }

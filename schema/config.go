@@ -11,6 +11,7 @@ type AgentConfig struct {
 	Registries  map[string]Registry `json:"registries,omitempty"` // by host[:port], where the defaults do not do
 	HostMounts  []string            `json:"hostMounts,omitempty"` // host paths, and all below them, that a module may mount
 	HostNetwork []string            `json:"hostNetwork"`          // modules that may use the host's network; "*" is all
+	Grants      Grants              `json:"grants,omitzero"`      // what definitions may allow modules beyond their own subjects
 	Containerd  ContainerdConfig    `json:"containerd"`
 	Leaf        LeafConfig          `json:"leaf"`
 	Outbox      OutboxConfig        `json:"outbox"`

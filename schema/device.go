@@ -17,6 +17,7 @@ type deviceDocument struct {
 	Gate     Duration          `json:"gate"`
 	Deadline Duration          `json:"deadline"`
 	Keep     []Image           `json:"keep"`
+	Routes   map[string]Route  `json:"routes"`
 	Modules  map[string]Module `json:"modules"`
 }
 
@@ -44,6 +45,11 @@ func decodeDevice(checked, written cue.Value, p *problems) Desired {
 		m.Twin.Reported = x.reported(modules.LookupPath(cue.MakePath(cue.Str(name))), append(root, "modules", name))
 		d.Modules = append(d.Modules, m)
 	}
+	for name, r := range doc.Routes {
+		r.Name = name
+		d.Routes = append(d.Routes, r)
+	}
+	slices.SortFunc(d.Routes, func(a, b Route) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(d.Modules, func(a, b Module) int { return cmp.Compare(a.Name, b.Name) })
 	return d
 }

@@ -22,7 +22,7 @@ const module = "github.com/tidemark-edge/tidemark/"
 // import. What is not listed may not exist; a folder ending in /… stands for
 // all below it.
 var rooms = map[string][]string{
-	"schema":               {"internal/durable"},
+	"schema":               {"internal/durable", "schema/condition"},
 	"schema/…":             {"schema"},
 	"signing":              {"internal/durable", "schema", "signing/…"},
 	"signing/…":            {"internal/durable", "schema", "signing", "signing/…"},

@@ -88,6 +88,8 @@ func describe(issues *cel.Issues) error {
 			break
 		}
 		message, _, _ := strings.Cut(e.Message, "\n")
+		message, _, _ = strings.Cut(message, " expecting {") // every token that there is
+		message = strings.Replace(message, "mismatched input '<EOF>'", "it ends too early", 1)
 		out = append(out, fmt.Sprintf("%d:%d: %s", max(e.Location.Line(), 1), e.Location.Column()+1, message))
 	}
 	return errors.New(strings.Join(out, "; "))
