@@ -70,6 +70,7 @@ func newWorld(seed uint64) *world {
 		w.lanes = append(w.lanes, l)
 	}
 	w.boot()
+	w.sender.pump(context.Background(), w.now) // the lanes have states before there is anything in them
 	return w
 }
 
@@ -364,6 +365,9 @@ func (w *world) checkLane(l *fakeLane) error {
 		}
 	}
 	for _, e := range w.hub.log {
+		if l.renewed && w.counts["restore"] > 0 {
+			break // nobody knows any more what was deferred
+		}
 		if e.lane == twin.Late(l.Name) && !deferred[place{e.epoch, e.From}] {
 			return fmt.Errorf("%s: %v came late, and was never deferred", e.lane, e)
 		}

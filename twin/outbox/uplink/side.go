@@ -37,9 +37,11 @@ type side struct {
 	losses  int       // how often lately
 }
 
-// restart forgets all but where the hub has it.
+// restart forgets all but where the hub has it. What was read is of another life of
+// the queue, under the same numbers.
 func (s *side) restart() {
 	s.reset()
+	s.window, s.from, s.upTo = nil, 0, 0
 	s.high, s.most, s.known = 0, 0, false
 }
 
