@@ -287,7 +287,7 @@ func (g *gadget) open(local, hub *nats.Conn) {
 	g.t.Helper()
 	var err error
 	g.box, err = outbox.Open(testContext(g.t), local, hub, outbox.Config{
-		Device: g.name, Twins: g.leaf, MaxBytes: 64 << 20,
+		Device: g.name, StateDir: g.conf.StateDir, Twins: g.leaf, MaxBytes: 64 << 20,
 		Warn: func(err error) { g.t.Log(g.name, " outbox warns: ", err) },
 	})
 	if err != nil {

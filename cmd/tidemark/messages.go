@@ -119,7 +119,7 @@ func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, mo
 		}
 	}
 	m.Outbox, err = outbox.Open(ctx, m.local, m.hub, outbox.Config{
-		Device: config.Device, MaxBytes: int64(config.Outbox.MaxBytes), TTL: time.Duration(config.Outbox.TTL), Twins: l, Warn: warn,
+		Device: config.Device, StateDir: config.StateDir, MaxBytes: int64(config.Outbox.MaxBytes), TTL: time.Duration(config.Outbox.TTL), Twins: l, Warn: warn,
 	})
 	if err != nil {
 		m.hangUp()

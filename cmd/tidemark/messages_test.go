@@ -26,7 +26,7 @@ func TestFullDiskKeepsNoAgentFromStarting(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(run) })
-	config := schema.AgentConfig{Device: "d1", Outbox: schema.OutboxConfig{MaxBytes: 8 << 20}}
+	config := schema.AgentConfig{Device: "d1", StateDir: disk, Outbox: schema.OutboxConfig{MaxBytes: 8 << 20}}
 	open := func() (*leaf.Leaf, *post) {
 		l, err := leaf.Open(t.Context(), leaf.Config{Device: "d1", StateDir: disk, RunDir: run, Listen: "127.0.0.1:0", MaxStore: 64 << 20})
 		if err != nil {

@@ -5,31 +5,33 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
+	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/outbox/queue"
 )
 
 const (
-	maxBatch      = 500     // messages in one atomic batch
-	minBatch      = 16      // fewer are stored each by itself: the server makes files for a batch, which costs as much as syncing so many
-	maxBatchBytes = 4 << 20 // bytes in one batch to the disk
+	maxGather      = twin.MaxItems // messages that are stored in one go
+	maxGatherBytes = 4 << 20       // and bytes
 
 	// What may wait for the disk, in memory. Beyond it messages are lost, as NATS
 	// does; no answer tells the module.
 	maxWaiting      = 32 << 10 // messages
 	maxWaitingBytes = 32 << 20 // bytes
 
-	storeTimeout = 30 * time.Second // a disk that takes longer is answered as failed
+	storeTimeout = time.Minute // a disk that takes longer is answered as failed
 )
 
 // intake takes modules' messages, stores what waits in one go and answers.
-// While one batch is synced to the disk the next one gathers; a message that
-// comes alone is stored alone, at once.
+// While that is synced to the disk the next gather; a message that comes alone is
+// stored alone, at once.
 type intake struct {
 	outbox  *Outbox
 	waiting chan *nats.Msg
@@ -50,18 +52,10 @@ func (in *intake) subscribe(ctx context.Context) error {
 		return fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	context.AfterFunc(ctx, func() { sub.Unsubscribe() })
-	in.outbox.state.overrun = func() int {
-		n, _ := sub.Dropped()
-		return n
-	}
-	return in.outbox.local.FlushWithContext(flushContext(ctx))
-}
-
-// flushContext gives ctx a deadline, which Flush demands.
-func flushContext(ctx context.Context) context.Context {
-	c, cancel := context.WithTimeout(ctx, storeTimeout)
-	context.AfterFunc(c, cancel)
-	return c
+	in.outbox.counts.watch(sub)
+	flush, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return in.outbox.local.FlushWithContext(flush)
 }
 
 func (in *intake) run(ctx context.Context) {
@@ -83,7 +77,7 @@ func (in *intake) gather(ctx context.Context) []*nats.Msg {
 	case <-ctx.Done():
 		return nil
 	}
-	for size := len(batch[0].Data); len(batch) < maxBatch && size < maxBatchBytes; {
+	for size := len(batch[0].Data); len(batch) < maxGather && size < maxGatherBytes; {
 		select {
 		case m := <-in.waiting:
 			batch, size = append(batch, m), size+len(m.Data)
@@ -94,121 +88,206 @@ func (in *intake) gather(ctx context.Context) []*nats.Msg {
 	return batch
 }
 
+// letter is one message on its way to the disk.
+type letter struct {
+	msg     *nats.Msg
+	module  string
+	name    string
+	lanes   []*lane // that take it, those that may refuse first
+	encoded []byte  // as an item
+	seq     uint64  // in the first lane that stored it
+	err     error   // why it is not stored
+}
+
 // store stores a batch and answers each of its messages. What cannot be stored
 // is answered by itself and does not hold up the others.
 func (in *intake) store(ctx context.Context, batch []*nats.Msg) {
-	now, wall := in.outbox.clock.stamp(), time.Now()
-	records, senders := make([]*nats.Msg, 0, len(batch)), make([]*nats.Msg, 0, len(batch))
-	for _, m := range batch {
-		r, err := in.record(m, now, wall)
-		if err != nil {
-			in.refuse(m, err)
-			continue
-		}
-		records, senders = append(records, r), append(senders, m)
-	}
-	if len(records) == 0 {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	if len(records) < minBatch {
-		in.storeEach(ctx, records, senders)
-	} else {
-		in.storeBatch(ctx, records, senders)
-	}
-}
-
-func (in *intake) storeBatch(ctx context.Context, records, senders []*nats.Msg) {
-	last, err := publish(ctx, in.outbox.local, records)
-	if err != nil {
-		for _, m := range senders {
-			in.refuse(m, storeError(err))
-		}
-		in.outbox.config.Warn(fmt.Errorf("store %d messages: %w", len(records), err))
-		return
-	}
-	in.outbox.state.tookIn(last, len(records))
-	for i, m := range senders {
-		in.answer(m, stamped{Seq: last - uint64(len(senders)-1-i)})
-	}
-}
-
-// storeEach sends all records on their way, and then waits for each.
-func (in *intake) storeEach(ctx context.Context, records, senders []*nats.Msg) {
-	futures := make([]jetstream.PubAckFuture, len(records))
-	for i, r := range records {
-		f, err := in.outbox.queue.js.PublishMsgAsync(r)
-		if err != nil {
-			in.fail(senders[i], err)
+	plan, wall := in.outbox.planned(), time.Now()
+	letters := make([]*letter, 0, len(batch))
+	for _, m := range batch {
+		l := &letter{msg: m}
+		if l.err = in.read(l, plan, wall); l.err == nil && len(l.lanes) == 0 {
+			in.unrouted(l)
 			continue
 		}
-		futures[i] = f
+		letters = append(letters, l)
 	}
-	for i, f := range futures {
-		if f == nil {
+	stamp := in.outbox.clock.Stamp()
+	in.storeIn(ctx, letters, stamp, true)
+	in.storeIn(ctx, letters, stamp, false)
+	failpoint.Reach("outbox.stored")
+	stored := 0
+	for _, l := range letters {
+		if l.err != nil {
+			in.refuse(l)
 			continue
 		}
-		select {
-		case ack := <-f.Ok():
-			failpoint.Reach("outbox.stored")
-			in.outbox.state.tookIn(ack.Sequence, 1)
-			in.answer(senders[i], stamped{Seq: ack.Sequence})
-		case err := <-f.Err():
-			in.fail(senders[i], err)
-		case <-ctx.Done():
-			in.fail(senders[i], ctx.Err())
+		stored++
+		in.answer(l, stamped{Seq: l.seq})
+	}
+	in.outbox.counts.took(stored)
+}
+
+// storeIn stores letters in the lanes that may refuse, or in the others.
+func (in *intake) storeIn(ctx context.Context, letters []*letter, stamp queue.Stamp, refusing bool) {
+	by := map[*lane][]*letter{}
+	for _, l := range letters {
+		if l.err != nil {
+			continue
+		}
+		for _, to := range l.lanes {
+			if r, _ := to.route(); r.refuses() == refusing {
+				by[to] = append(by[to], l)
+			}
 		}
 	}
-}
-
-func (in *intake) fail(m *nats.Msg, err error) {
-	in.refuse(m, storeError(err))
-	in.outbox.config.Warn(fmt.Errorf("store a message: %w", err))
-}
-
-func (in *intake) record(m *nats.Msg, now stamp, wall time.Time) (*nats.Msg, error) {
-	module, name, err := readIntake(in.outbox.config.Device, m.Subject)
-	if err != nil {
-		return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+	if len(by) > 1 && refusing {
+		turnAway(by)
 	}
-	if m.Reply != "" && !twin.MayAnswer(in.outbox.config.Device, module, m.Reply) {
+	var wait sync.WaitGroup
+	var mu sync.Mutex // guards letters: each may be in several lanes
+	for to, of := range by {
+		wait.Go(func() { storeLane(ctx, to, of, stamp, &mu) })
+	}
+	wait.Wait()
+}
+
+// turnAway refuses letters for which one of several lanes has no room, before
+// another has stored them.
+func turnAway(by map[*lane][]*letter) {
+	for to, of := range by {
+		size := 0
+		for _, l := range of {
+			if size += len(l.encoded) + 1024; l.err == nil && !to.queue.Room(size) {
+				l.err = fmt.Errorf("route %s: %w", to.key.name, queue.ErrFull)
+			}
+		}
+	}
+	for to, of := range by {
+		kept := of[:0]
+		for _, l := range of {
+			if l.err == nil {
+				kept = append(kept, l)
+			}
+		}
+		by[to] = kept
+	}
+}
+
+// storeLane stores letters in one lane, in as few records as they fit into.
+func storeLane(ctx context.Context, to *lane, letters []*letter, stamp queue.Stamp, mu *sync.Mutex) {
+	for len(letters) > 0 {
+		r := queue.Record{Stored: stamp}
+		for r.Count < len(letters) && r.Count < twin.MaxItems && (r.Count == 0 || len(r.Items)+len(letters[r.Count].encoded) <= queue.MaxRecord) {
+			r.Items = append(r.Items, letters[r.Count].encoded...)
+			r.Count++
+		}
+		from, err := to.queue.Append(ctx, r)
+		mu.Lock()
+		for i, l := range letters[:r.Count] {
+			if err != nil {
+				l.err = errors.Join(l.err, err)
+			} else if l.seq == 0 {
+				l.seq = from + uint64(i)
+			}
+		}
+		mu.Unlock()
+		to.stored(r.Count, err)
+		letters = letters[r.Count:]
+	}
+}
+
+// read checks a message and finds out where it goes.
+func (in *intake) read(l *letter, p *plan, wall time.Time) error {
+	m, device := l.msg, in.outbox.config.Device
+	var err error
+	if l.module, l.name, err = readIntake(device, m.Subject); err != nil {
+		return &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+	}
+	if m.Reply != "" && !twin.MayAnswer(device, l.module, m.Reply) {
 		m.Reply = ""
-		return nil, &twin.Error{Code: twin.CodeRefused, Message: "the reply subject is not the module's own"}
+		return &twin.Error{Code: twin.CodeRefused, Message: "the reply subject is not the module's own"}
 	}
-	return newRecord(module, name, m, now, wall)
+	if len(m.Data) > twin.MaxBody {
+		return &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("message has %d bytes, the most is %d", len(m.Data), twin.MaxBody)}
+	}
+	if err := twin.CheckHeader(m.Header); err != nil {
+		return err
+	}
+	if l.lanes, err = p.lanes(l, in.outbox.counts.condition); err != nil {
+		return err
+	}
+	if len(l.lanes) > 0 {
+		item := twin.Item{Count: 1, Module: l.module, Name: l.name, Time: wall, Header: m.Header, Body: m.Data}
+		l.encoded = item.Append(make([]byte, 0, item.Size()))
+	}
+	return nil
 }
 
-// stamped is the answer to a message that is on disk.
+// readIntake tells which module's message it is by the subject that the leaf
+// let it through on: devices.<device>.modules.<module>.out.<name>.
+func readIntake(device, subject string) (module, name string, err error) {
+	rest, ok := strings.CutPrefix(subject, twin.Prefix(device, "")+".modules.")
+	if !ok {
+		return "", "", fmt.Errorf("subject %q is not of a module of %s", subject, device)
+	}
+	module, name, ok = strings.Cut(rest, ".out.")
+	if !ok {
+		return "", "", fmt.Errorf("subject %q: want …out.<name>", subject)
+	}
+	if err := schema.CheckName(module); err != nil {
+		return "", "", fmt.Errorf("module %w", err)
+	}
+	if err := schema.CheckName(name); err != nil {
+		return "", "", fmt.Errorf("message %w", err)
+	}
+	return module, name, nil
+}
+
+// unrouted takes a message that no route takes.
+func (in *intake) unrouted(l *letter) {
+	if in.outbox.counts.unroute(l.module + "/" + l.name) {
+		in.outbox.config.Warn(fmt.Errorf("messages of %s/%s go nowhere: no route takes them", l.module, l.name))
+	}
+	in.answer(l, stamped{})
+}
+
+// stamped is the answer to a message that is on disk, or that no route takes.
 type stamped struct {
-	Seq   uint64      `json:"seq,omitempty"` // in this epoch of the outbox
+	Seq   uint64      `json:"seq,omitempty"` // in the queue of the first route that takes it
 	Error *twin.Error `json:"error,omitempty"`
 }
 
-func (in *intake) refuse(m *nats.Msg, err error) {
-	in.outbox.state.refuse(err)
+func (in *intake) refuse(l *letter) {
+	in.outbox.counts.refuse()
 	var refusal *twin.Error
-	if !errors.As(err, &refusal) {
-		refusal = &twin.Error{Code: twin.CodeFailed, Message: err.Error()}
+	if !errors.As(l.err, &refusal) {
+		refusal = storeError(l.err)
+		in.outbox.warnOnce(l.err)
 	}
-	in.answer(m, stamped{Error: refusal})
+	in.answer(l, stamped{Error: refusal})
 }
 
-func (in *intake) answer(m *nats.Msg, a stamped) {
-	if m.Reply == "" {
+func (in *intake) answer(l *letter, a stamped) {
+	if l.msg.Reply == "" {
 		return
 	}
 	data, err := json.Marshal(a)
 	if err != nil {
 		return // numbers and strings do marshal
 	}
-	if err := in.outbox.local.Publish(m.Reply, data); err != nil {
-		in.outbox.config.Warn(fmt.Errorf("answer %s: %w", m.Subject, err))
+	if err := in.outbox.local.Publish(l.msg.Reply, data); err != nil {
+		in.outbox.config.Warn(fmt.Errorf("answer %s: %w", l.msg.Subject, err))
 	}
 }
 
 func storeError(err error) *twin.Error {
-	if noRoom(err) {
+	switch {
+	case errors.Is(err, queue.ErrFull):
+		return &twin.Error{Code: twin.CodeNoSpace, Message: "the bound of the route is reached: " + err.Error()}
+	case errors.Is(err, queue.ErrNoSpace):
 		return &twin.Error{Code: twin.CodeNoSpace, Message: "no room on the device's disk: " + err.Error()}
 	}
 	return &twin.Error{Code: twin.CodeFailed, Message: "not stored for certain: " + err.Error()}

@@ -4,14 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strconv"
+	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -21,13 +23,15 @@ const device = "hannover01"
 // on its store.
 type node struct {
 	t   testing.TB
-	dir string
+	dir string // the agent's state directory
 	srv *server.Server
 }
 
-func newNode(t testing.TB) *node {
+func newNode(t testing.TB) *node { return nodeAt(t, t.TempDir()) }
+
+func nodeAt(t testing.TB, dir string) *node {
 	t.Helper()
-	n := &node{t: t, dir: t.TempDir()}
+	n := &node{t: t, dir: dir}
 	n.start()
 	t.Cleanup(n.stop)
 	return n
@@ -36,7 +40,7 @@ func newNode(t testing.TB) *node {
 func (n *node) start() {
 	n.t.Helper()
 	s, err := server.NewServer(&server.Options{
-		ServerName: "test", DontListen: true, JetStream: true, StoreDir: n.dir,
+		ServerName: "test", DontListen: true, JetStream: true, StoreDir: filepath.Join(n.dir, "jetstream"),
 		JetStreamMaxStore: 1 << 30, JetStreamMaxMemory: 1 << 20, SyncAlways: true, NoSigs: true, NoLog: true,
 	})
 	if err != nil {
@@ -50,6 +54,8 @@ func (n *node) start() {
 }
 
 func (n *node) stop() { n.srv.Shutdown(); n.srv.WaitForShutdown() }
+
+func (n *node) restart() { n.stop(); n.start() }
 
 func (n *node) connect(options ...nats.Option) *nats.Conn {
 	n.t.Helper()
@@ -67,118 +73,80 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
-// upstream is the hub's side as the outbox sees it: the stream, and the answer
-// to "where to resume". Package hub has the real one, and the tests of both.
-type upstream struct {
-	t      testing.TB
-	nc     *nats.Conn
-	stream jetstream.Stream
-	answer func(twin.Resume) twin.Resume // changes the answer; nil leaves it
+// cloud is the hub's side as the outbox sees it, in memory. Package hub has the
+// real one, and the tests of both.
+type cloud struct {
+	mu    sync.Mutex
+	lanes map[string]*held
 }
 
-func newUpstream(t testing.TB, n *node) *upstream {
+// held is what the hub has of a lane.
+type held struct {
+	at     twin.Position
+	bodies []string
+	lost   []twin.Lost
+}
+
+func newCloud(t testing.TB, nc *nats.Conn) *cloud {
 	t.Helper()
-	u := &upstream{t: t, nc: n.connect()}
-	js, err := jetstream.New(u.nc)
-	if err != nil {
+	c := &cloud{lanes: map[string]*held{}}
+	if _, err := nc.Subscribe("up.*.messages", c.take); err != nil {
 		t.Fatal(err)
 	}
-	u.stream, err = js.CreateStream(testContext(t), jetstream.StreamConfig{
-		Name: "UP", Subjects: []string{"up.*.out.>", "up.*.dropped"}, NoAck: true, AllowAtomicPublish: true,
-	})
-	if err != nil {
+	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := u.nc.Subscribe("up.*.resume", u.resume); err != nil {
-		t.Fatal(err)
-	}
-	if err := u.nc.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	return u
+	return c
 }
 
-func (u *upstream) resume(m *nats.Msg) {
-	var want twin.Await
-	json.Unmarshal(m.Data, &want) // no body wants nothing
-	r := u.place()
-	for start := time.Now(); want.Epoch != "" && (r.Epoch != want.Epoch || r.Seq < want.Seq) && time.Since(start) < twin.AwaitTime; r = u.place() {
-		time.Sleep(time.Millisecond)
+func (c *cloud) take(m *nats.Msg) {
+	b, err := twin.ReadBatch(m.Data)
+	if err != nil {
+		return
 	}
-	if u.answer != nil {
-		r = u.answer(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := c.lanes[b.Lane]
+	if l == nil {
+		l = &held{}
+		c.lanes[b.Lane] = l
 	}
-	data, _ := json.Marshal(r)
+	at := b.From
+	if l.at == b.Prev || l.at.Epoch == b.Epoch && b.Prev.Epoch == b.Epoch && b.Prev.Seq <= l.at.Seq {
+		for _, i := range b.Items {
+			to := at + i.Count - 1
+			if l.at.Epoch != b.Epoch || to > l.at.Seq {
+				if i.Reason != "" {
+					l.lost = append(l.lost, twin.Lost{Epoch: b.Epoch, From: at, To: to, Reason: i.Reason})
+				} else {
+					l.bodies = append(l.bodies, string(i.Body))
+				}
+				l.at = twin.Position{Epoch: b.Epoch, Seq: to}
+			}
+			at = to + 1
+		}
+	}
+	data, _ := json.Marshal(twin.Standing{Position: l.at})
 	m.Respond(data)
 }
 
-func (u *upstream) place() (r twin.Resume) {
-	if last, err := u.stream.GetLastMsgForSubject(context.Background(), "up."+device+".>"); err == nil {
-		seq, _ := strconv.ParseUint(last.Header.Get(twin.HeaderSeq), 10, 64)
-		r = twin.Resume{Epoch: last.Header.Get(twin.HeaderEpoch), Seq: seq, Last: last.Sequence}
+// has is what arrived in a lane.
+func (c *cloud) has(lane string) (bodies []string, lost []twin.Lost) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.lanes[lane]; l != nil {
+		return slices.Clone(l.bodies), slices.Clone(l.lost)
 	}
-	return r
+	return nil, nil
 }
 
-// held is everything in the hub's stream, in order.
-func (u *upstream) held() []*jetstream.RawStreamMsg {
-	u.t.Helper()
-	info, err := u.stream.Info(testContext(u.t))
-	if err != nil {
-		u.t.Fatal(err)
-	}
-	var out []*jetstream.RawStreamMsg
-	for seq := info.State.FirstSeq; seq <= info.State.LastSeq && seq > 0; seq++ {
-		m, err := u.stream.GetMsg(testContext(u.t), seq)
-		if err != nil {
-			u.t.Fatalf("message %d of the hub: %v", seq, err)
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
-// covered checks that messages and dropped ranges of each epoch follow each
-// other without a hole and without overlap, and returns the bodies.
-func (u *upstream) covered() (bodies []string, dropped []twin.Dropped) {
-	u.t.Helper()
-	at := map[string]uint64{}
-	for _, m := range u.held() {
-		epoch := m.Header.Get(twin.HeaderEpoch)
-		seq, err := strconv.ParseUint(m.Header.Get(twin.HeaderSeq), 10, 64)
-		if err != nil {
-			u.t.Fatalf("message %d: %v", m.Sequence, err)
-		}
-		from := seq
-		if m.Subject == "up."+device+".dropped" {
-			var d twin.Dropped
-			if err := json.Unmarshal(m.Data, &d); err != nil {
-				u.t.Fatal(err)
-			}
-			from = d.From
-			if n := len(dropped); n > 0 && dropped[n-1].Epoch == d.Epoch && dropped[n-1].Reason == d.Reason && dropped[n-1].To+1 == d.From {
-				dropped[n-1].To = d.To // how a range is cut depends on when it was read
-			} else {
-				dropped = append(dropped, d)
-			}
-		} else {
-			bodies = append(bodies, string(m.Data))
-		}
-		if last, known := at[epoch]; known && from != last+1 {
-			u.t.Fatalf("message %d of the hub: sequence %d of epoch %s follows %d", m.Sequence, from, epoch, last)
-		}
-		at[epoch] = seq
-	}
-	return bodies, dropped
-}
-
-func open(t testing.TB, local, hub *nats.Conn, config Config) *Outbox {
+func open(t testing.TB, n *node, hub *nats.Conn, config Config) *Outbox {
 	t.Helper()
-	config.Device = device
+	config.Device, config.StateDir = device, n.dir
 	if config.Warn == nil {
 		config.Warn = func(err error) { t.Log("warning: ", err) }
 	}
-	o, err := Open(testContext(t), local, hub, config)
+	o, err := Open(testContext(t), n.connect(), hub, config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,22 +154,65 @@ func open(t testing.TB, local, hub *nats.Conn, config Config) *Outbox {
 	return o
 }
 
+func route(t testing.TB, o *Outbox, routes ...schema.Route) {
+	t.Helper()
+	if err := o.Route(testContext(t), routes); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func module(n *node, name string) *nats.Conn {
 	return n.connect(nats.CustomInboxPrefix(twin.Inbox(device, name)))
 }
 
-// say sends one message of a module and returns its sequence in the outbox.
-func say(t testing.TB, nc *nats.Conn, module, name, body string) uint64 {
+// ask sends one message of a module and returns the answer.
+func ask(t testing.TB, nc *nats.Conn, module, name, body string) stamped {
 	t.Helper()
 	m, err := nc.Request(twin.Prefix(device, module)+".out."+name, []byte(body), 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var a stamped
-	if err := json.Unmarshal(m.Data, &a); err != nil || a.Error != nil || a.Seq == 0 {
+	if err := json.Unmarshal(m.Data, &a); err != nil {
 		t.Fatalf("answer %s: %v", m.Data, err)
 	}
+	return a
+}
+
+// say sends one message that has to be stored.
+func say(t testing.TB, nc *nats.Conn, module, name, body string) uint64 {
+	t.Helper()
+	a := ask(t, nc, module, name, body)
+	if a.Error != nil || a.Seq == 0 {
+		t.Fatalf("answer %+v", a)
+	}
 	return a.Seq
+}
+
+// sayAll sends messages as fast as it goes, and returns when all are stored.
+func sayAll(t testing.TB, nc *nats.Conn, module string, bodies []string) {
+	t.Helper()
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	for _, b := range bodies {
+		if err := nc.PublishRequest(twin.Prefix(device, module)+".out.n", inbox, []byte(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range bodies {
+		m, err := sub.NextMsg(30 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var a stamped
+		if err := json.Unmarshal(m.Data, &a); err != nil || a.Error != nil || a.Seq == 0 {
+			t.Fatalf("answer %d of %d: %s", i+1, len(bodies), m.Data)
+		}
+	}
 }
 
 // until polls, generously.
@@ -214,12 +225,29 @@ func until(t testing.TB, what string, f func() bool) {
 	}
 }
 
+func stats(t testing.TB, o *Outbox) Stats {
+	t.Helper()
+	s, err := o.Stats(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// laneOf is how a route's lane stands.
+func laneOf(t testing.TB, o *Outbox, name string) LaneStats {
+	t.Helper()
+	for _, l := range stats(t, o).Lanes {
+		if l.Route == name {
+			return l
+		}
+	}
+	return LaneStats{}
+}
+
 func drained(t testing.TB, o *Outbox) {
 	t.Helper()
-	until(t, "outbox is empty", func() bool {
-		s, err := o.Stats(testContext(t))
-		return err == nil && s.Pending == 0
-	})
+	until(t, "outbox is empty", func() bool { return stats(t, o).Pending == 0 })
 }
 
 func numbers(from, to int) []string {

@@ -24,6 +24,8 @@ type Twins interface {
 
 const (
 	twinTimeout = 30 * time.Second       // for the hub's answer to one document
+	minPause    = 10 * time.Millisecond  // before the next try after one that failed
+	maxPause    = 2 * time.Second        // with the link known to be down, asking costs nothing but local work
 	twinGather  = 100 * time.Millisecond // between two looks at the documents: changes in between are one
 )
 
@@ -52,7 +54,7 @@ func (u *uplink) run(ctx context.Context) {
 		changed := u.twins.Changed()
 		switch {
 		case err != nil && ctx.Err() == nil:
-			u.outbox.state.failed(err)
+			u.outbox.counts.failed(err)
 			pause = min(max(pause*2, minPause), maxPause)
 			timer, changed = time.After(pause/2+rand.N(pause/2+1)), nil
 		case again:

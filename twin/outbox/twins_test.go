@@ -23,7 +23,6 @@ func (d documents) Raise(context.Context, string, uint64, uint64) error { return
 // take in, each for another reason, before one that it does.
 func TestTwinThatCannotBeSentHoldsUpNoOther(t *testing.T) {
 	n := newNode(t)
-	newUpstream(t, n)
 	var mu sync.Mutex
 	got := map[string]int{}
 	hub := n.connect()
@@ -61,7 +60,7 @@ func TestTwinThatCannotBeSentHoldsUpNoOther(t *testing.T) {
 		}
 		all = append(all, d)
 	}
-	open(t, n.connect(), n.connect(), Config{Device: device, Twins: all})
+	open(t, n, n.connect(), Config{Twins: all})
 	until(t, "the last twins arrive, and what failed is tried again", func() bool {
 		mu.Lock()
 		defer mu.Unlock()

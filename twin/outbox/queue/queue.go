@@ -55,6 +55,7 @@ type Queue struct {
 
 	mu     sync.Mutex // guards what is below; never held during I/O
 	config Config
+	gone   bool          // it was deleted
 	known  bool          // the fields below are what the disk has
 	life   int           // rises when what was read before may not be so any more
 	epoch  string        // names this life of the sequence
@@ -146,13 +147,18 @@ func (q *Queue) doubt() {
 // ready looks at what the disk has, where that is in doubt. The caller holds.
 func (q *Queue) ready(ctx context.Context) error {
 	q.mu.Lock()
-	known := q.known
+	known, gone := q.known, q.gone
 	q.mu.Unlock()
-	if known {
+	switch {
+	case gone:
+		return errDeleted
+	case known:
 		return nil
 	}
 	return q.load(ctx)
 }
+
+var errDeleted = errors.New("the queue was deleted")
 
 // Errors that a caller tells apart, with errors.Is.
 var (

@@ -268,6 +268,12 @@ func TestRenewAndDelete(t *testing.T) {
 	if err := q.Delete(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := q.Append(testContext(t), record(1, 10, "x")); !errors.Is(err, errDeleted) {
+		t.Error(err)
+	}
+	if there, err := List(testContext(t), nc); err != nil || len(there) != 0 {
+		t.Errorf("%+v, %v", there, err)
+	}
 	if again := open(t, nc, nil); again.Epoch() == q.Epoch() {
 		t.Error("the epoch of a new queue is that of the old")
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
 const epochKey = "tidemark.epoch" // in the stream's metadata
@@ -75,7 +77,7 @@ func (q *Queue) load(ctx context.Context) error {
 			return explain(err)
 		}
 	}
-	if before != "" && before != epoch && !lost {
+	if before != "" && before != epoch && (made || !lost) {
 		config.Warn(fmt.Errorf("queue %s: what was stored is gone: starting a new epoch", config.Lane))
 	}
 	oldest, _, err := q.next(ctx, state.FirstSeq, state.LastSeq)
@@ -224,11 +226,40 @@ func (q *Queue) Delete(ctx context.Context) error {
 			return fmt.Errorf("%d to %d: %w", first, last, ErrWaiting)
 		}
 		err := q.js.DeleteStream(ctx, q.stream)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			return nil
+		if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return err
 		}
-		return err
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.gone, q.known = true, false
+		return nil
 	})
+}
+
+// List says which queues are on the disk.
+func List(ctx context.Context, nc *nats.Conn) ([]Config, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	var out []Config
+	found := js.ListStreams(ctx)
+	for s := range found.Info() {
+		c := Config{MaxBytes: s.Config.MaxBytes, Refuse: s.Config.Discard == jetstream.DiscardNew}
+		lane, up := strings.CutPrefix(s.Config.Name, "OUTBOX_")
+		if !up {
+			if lane, c.Local = strings.CutPrefix(s.Config.Name, "LOCAL_"); !c.Local {
+				continue
+			}
+		}
+		if c.Lane = lane; schema.CheckName(lane) == nil {
+			out = append(out, c)
+		}
+	}
+	if err := found.Err(); err != nil && !errors.Is(err, jetstream.ErrEndOfData) {
+		return nil, fmt.Errorf("list queues: %w", explain(err))
+	}
+	return out, nil
 }
 
 // change has do change the stream while nobody else does.
