@@ -63,6 +63,7 @@ type device struct {
 	leaf   *leaf.Leaf
 	outbox *outbox.Outbox
 	conn   *nats.Conn // inside the device, with every permission
+	most   int        // speed that the fan may report
 }
 
 func newDevice(t *testing.T) *device {
@@ -71,7 +72,7 @@ func newDevice(t *testing.T) *device {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(run) })
-	d := &device{t: t, config: leaf.Config{
+	d := &device{t: t, most: 100, config: leaf.Config{
 		Device: "d1", StateDir: t.TempDir(), RunDir: run, Listen: "127.0.0.1:0",
 		Warn: func(err error) { t.Log(err) },
 	}}
@@ -90,9 +91,37 @@ func (d *device) open() {
 	if d.conn, err = d.leaf.Connect("test"); err != nil {
 		d.t.Fatal(err)
 	}
-	if d.outbox, err = outbox.Open(d.t.Context(), d.conn, nil, outbox.Config{Device: "d1"}); err != nil {
+	if d.outbox, err = outbox.Open(d.t.Context(), d.conn, nil, outbox.Config{Device: "d1", StateDir: d.config.StateDir}); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// route has messages go as a definition says: what the panel sends, to the fan.
+func (d *device) route() {
+	d.t.Helper()
+	commands := schema.DefaultRoute()
+	commands.Name, commands.From, commands.To = "commands", "panel/keys", "fan/commands"
+	changes := schema.DefaultRoute()
+	changes.Name, changes.From = "changes", "fan/*"
+	if err := d.outbox.Route(d.t.Context(), []schema.Route{changes, commands}); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// lane is how a route stands.
+func (d *device) lane(route string) outbox.LaneStats {
+	d.t.Helper()
+	stats, err := d.outbox.Stats(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, l := range stats.Lanes {
+		if l.Route == route {
+			return l
+		}
+	}
+	d.t.Fatalf("no route %s in %+v", route, stats)
+	return outbox.LaneStats{}
 }
 
 func (d *device) close() {
@@ -107,8 +136,8 @@ func (d *device) desire(speed int) {
 	err := d.leaf.Declare(d.t.Context(), schema.Desired{
 		Revision: schema.Revision{Commit: fmt.Sprintf("c%d", speed)}, Device: "d1",
 		Modules: []schema.Module{{Name: "fan", Twin: schema.TwinSpec{
-			Desired: map[string]any{"speed": speed}, Reported: "speed?: int & <=100\nfollows?: int\nsent?: int\nby?: string\n",
-		}}},
+			Desired: map[string]any{"speed": speed}, Reported: fmt.Sprintf("speed?: int & <=%d\nfollows?: int\nsent?: int\nby?: string\n", d.most),
+		}}, {Name: "panel"}},
 	})
 	if err != nil {
 		d.t.Fatal(err)
@@ -135,26 +164,49 @@ func (d *device) want(reported map[string]any) {
 	})
 }
 
-func (d *device) ask(subject string, header nats.Header, body string) string {
+// call calls the fan's method, as a person and the cloud do.
+func (d *device) call(method, body string) string {
 	d.t.Helper()
-	m, err := d.conn.RequestMsg(&nats.Msg{Subject: "devices.d1.modules.fan." + subject, Header: header, Data: []byte(body)}, patience)
+	m, err := d.conn.Request("devices.d1.modules.fan.rpc."+method, []byte(body), patience)
 	if err != nil {
-		d.t.Fatalf("ask %s: %v", subject, err)
+		d.t.Fatalf("call %s: %v", method, err)
 	}
 	return string(m.Data)
+}
+
+// environment is that which a module is started with, but that it runs in no
+// container.
+func (d *device) environment(module string) map[string]string {
+	d.t.Helper()
+	dir, env, err := d.leaf.Identity(d.t.Context(), module, uint32(os.Getuid()), uint32(os.Getgid()))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	env[twin.EnvCreds] = filepath.Join(dir, filepath.Base(env[twin.EnvCreds]))
+	return env
+}
+
+// connect connects as a module.
+func (d *device) connect(module string) *twin.Client {
+	d.t.Helper()
+	for key, value := range d.environment(module) {
+		d.t.Setenv(key, value)
+	}
+	c, err := twin.Connect(d.t.Context())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(c.Close)
+	return c
 }
 
 // play is the life of a module.
 func play(t *testing.T, program *exec.Cmd) {
 	d := newDevice(t)
+	d.route()
 	d.desire(30)
-	dir, env, err := d.leaf.Identity(t.Context(), "fan", uint32(os.Getuid()), uint32(os.Getgid()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	env[twin.EnvCreds] = filepath.Join(dir, filepath.Base(env[twin.EnvCreds])) // it runs in no container
 	program.Env = os.Environ()
-	for key, value := range env {
+	for key, value := range d.environment("fan") {
 		program.Env = append(program.Env, key+"="+value)
 	}
 	fan := harness.Start(t, t.TempDir(), program)
@@ -168,30 +220,42 @@ func play(t *testing.T, program *exec.Cmd) {
 	d.want(map[string]any{"speed": 30.0, "follows": 1.0, "sent": 1.0})
 	d.desire(40)
 	d.want(map[string]any{"speed": 40.0, "follows": 2.0, "sent": 2.0})
-	if stats, err := d.outbox.Stats(t.Context()); err != nil || stats.Pending != 2 {
-		t.Errorf("in the outbox: %+v, %v, want 2 messages", stats, err)
+	if l := d.lane("changes"); l.Pending != 2 {
+		t.Errorf("for the hub: %+v, want 2 messages", l)
 	}
 
-	if answer := d.ask("rpc.speed", nil, ""); answer != `{"speed":40}` {
+	if answer := d.call("speed", ""); answer != `{"speed":40}` {
 		t.Errorf("the method answers %s", answer)
 	}
 	var e *twin.Error
-	if _, err := twin.ReadReply([]byte(d.ask("rpc.speed", nil, "x"))); !errors.As(err, &e) || e.Code != twin.CodeMalformed {
+	if _, err := twin.ReadReply([]byte(d.call("speed", "x"))); !errors.As(err, &e) || e.Code != twin.CodeMalformed {
 		t.Errorf("asked wrongly it answers %v", err)
 	}
 
-	header := nats.Header{twin.HeaderFrom: {"panel/keys"}, twin.HeaderEpoch: {"e"}, twin.HeaderSeq: {"1"}}
-	if answer := d.ask("in.commands", header, `{"speed":90}`); answer != "" {
-		t.Errorf("the command is answered %s", answer)
+	// Commands of another module, by the route: one that the fan may not report
+	// comes again until the definition allows it, one that is none does not.
+	panel := d.connect("panel")
+	for _, command := range []string{`{"speed":90}`, "no command", `{"speed":900}`, `{"speed":70}`} {
+		if err := panel.Send(t.Context(), "keys", []byte(command)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	d.want(map[string]any{"speed": 90.0, "by": "panel/keys"})
-	header[twin.HeaderSeq] = []string{"2"}
-	if answer := d.ask("in.commands", header, `{"speed":900}`); !strings.Contains(answer, `"error"`) {
-		t.Errorf("a command that it cannot report is answered %q", answer)
-	}
-	if answer := d.ask("in.commands", header, `no command`); answer != "" {
-		t.Errorf("what will never be one is answered %s", answer)
-	}
+	harness.Eventually(t, func() error {
+		if l := d.lane("commands"); l.Pending != 2 || !strings.Contains(l.LastError, "422") {
+			return fmt.Errorf("commands: %+v, want the last two to wait for a refusal to end", l)
+		}
+		return nil
+	})
+	d.most = 1000
+	d.desire(40)
+	d.want(map[string]any{"speed": 70.0, "by": "panel/keys"})
+	harness.Eventually(t, func() error {
+		if l := d.lane("commands"); l.Pending != 0 || l.Delivered != 4 {
+			return fmt.Errorf("commands: %+v, want all four delivered", l)
+		}
+		return nil
+	})
 
 	// The agent goes and comes back; what was desired meanwhile is followed.
 	d.close()
