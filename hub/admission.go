@@ -39,7 +39,12 @@ func devicePermissions(device string) *server.Permissions {
 	}
 }
 
-func publishAllowed(device string) []string { return []string{twin.Up(device) + ".>"} }
+func publishAllowed(device string) []string {
+	return []string{
+		twin.UpMessages(device), twin.UpTwin(device), twin.Up(device) + ".call.*.*", twin.Up(device) + ".answer.>",
+		twin.Up(device) + ".out.>", twin.UpDropped(device), twin.UpResume(device),
+	}
+}
 
 func subscribeAllowed(device string) []string {
 	return []string{

@@ -57,7 +57,7 @@ func (d *delivery) unpack() *twin.Error {
 			e = checked(twin.CheckHeader(i.Header))
 		}
 		if e != nil {
-			return &twin.Error{Code: e.Code, Path: e.Path, Message: fmt.Sprintf("message %d: %s", to, e.Message)}
+			return &twin.Error{Code: twin.CodeMalformed, Path: e.Path, Message: fmt.Sprintf("message %d: %s", to, e.Message)}
 		}
 		d.messages[n] = d.message(subject, i, to)
 	}

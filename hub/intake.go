@@ -37,7 +37,7 @@ type intake struct {
 	requests *nats.Conn // devices: a connection of its own, so that they do not delay the disk's answers
 	stream   *nats.Conn
 	lanes    *lanes
-	queue    *queue
+	queue    *backlog
 	warn     func(error)
 	next     *delivery // gathered, and too much for the commit that it was for
 	ends     sync.WaitGroup
@@ -46,7 +46,7 @@ type intake struct {
 
 // openIntake answers devices until it is closed.
 func openIntake(requests, stream *nats.Conn, warn func(error)) (*intake, error) {
-	i := &intake{requests: requests, stream: stream, lanes: newLanes(stream), queue: newQueue(), warn: warn}
+	i := &intake{requests: requests, stream: stream, lanes: newLanes(stream), queue: newBacklog(), warn: warn}
 	ctx, end := context.WithCancel(context.Background())
 	i.end = end
 	if _, err := requests.QueueSubscribe("up.*.messages", queueGroup, i.take); err != nil {

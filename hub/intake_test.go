@@ -293,10 +293,10 @@ func TestBrokenBatchesAreRefused(t *testing.T) {
 		"name: capital":    {item(func(i *twin.Item) { i.Name = "N" }), twin.CodeMalformed},
 		"header: condition": {item(func(i *twin.Item) {
 			i.Header = nats.Header{"Nats-Expected-Last-Sequence": {"0"}}
-		}), twin.CodeRefused},
-		"header: rollup folded": {item(func(i *twin.Item) { i.Header = nats.Header{"nats-rollup": {"all"}} }), twin.CodeRefused},
-		"header: trace":         {item(func(i *twin.Item) { i.Header = nats.Header{"Nats-Trace-Dest": {"up.b.twin"}} }), twin.CodeRefused},
-		"header: sequence":      {item(func(i *twin.Item) { i.Header = nats.Header{"tidemark-seq": {"77"}} }), twin.CodeRefused},
+		}), twin.CodeMalformed},
+		"header: rollup folded": {item(func(i *twin.Item) { i.Header = nats.Header{"nats-rollup": {"all"}} }), twin.CodeMalformed},
+		"header: trace":         {item(func(i *twin.Item) { i.Header = nats.Header{"Nats-Trace-Dest": {"up.b.twin"}} }), twin.CodeMalformed},
+		"header: sequence":      {item(func(i *twin.Item) { i.Header = nats.Header{"tidemark-seq": {"77"}} }), twin.CodeMalformed},
 		"header: line":          {item(func(i *twin.Item) { i.Header = nats.Header{"a": {"b\r\nNats-Rollup: all"}} }), twin.CodeMalformed},
 		"header: name":          {item(func(i *twin.Item) { i.Header = nats.Header{"a\r\nNats-Rollup": {"all"}} }), twin.CodeMalformed},
 	} {
@@ -352,7 +352,7 @@ func FuzzDelivery(f *testing.F) {
 func TestCommitWithOneWrongLane(t *testing.T) {
 	c := newCloud(t)
 	nc := c.operator()
-	i := &intake{requests: nc, stream: nc, lanes: newLanes(nc), queue: newQueue(), warn: func(err error) { t.Error(err) }}
+	i := &intake{requests: nc, stream: nc, lanes: newLanes(nc), queue: newBacklog(), warn: func(err error) { t.Error(err) }}
 	devices := []string{"a", "b", "c"}
 	for _, device := range devices {
 		stands(t, c.as(device), device, batchOf(at(0), 1, 3), at(3))
@@ -400,7 +400,7 @@ func TestPlacesInMemoryAreBounded(t *testing.T) {
 // TestQueueIsFair fills it: nobody takes the room of others, and whoever sends
 // little does not wait behind whoever sends much.
 func TestQueueIsFair(t *testing.T) {
-	q := newQueue()
+	q := newBacklog()
 	batch := func(device string, size int) *delivery { return &delivery{device: device, raw: make([]byte, size)} }
 	taken := 0
 	for range 100 {

@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidemark-edge/tidemark/schema"
-	"github.com/tidemark-edge/tidemark/twin"
 )
 
 const (
@@ -44,9 +43,7 @@ func (h *Hub) serve(ctx context.Context) error {
 
 func (h *Hub) answer(m *nats.Msg, answer func(context.Context, string, []byte) any) {
 	device := strings.Split(m.Subject, ".")[1]
-	// An answer is published with the hub's own permissions, so it may go only
-	// where the device may listen.
-	if !strings.HasPrefix(m.Reply, twin.Inbox(device, "")+".") || schema.CheckName(device) != nil {
+	if schema.CheckName(device) != nil || !mayAnswer(device, m.Reply) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)

@@ -9,7 +9,10 @@ import (
 
 const (
 	// StreamMessages holds the messages of all devices, and what does not come of
-	// them: see twin.LaneOut and twin.LaneLost.
+	// them: see twin.LaneOut and twin.LaneLost. Read it with consumers that need no
+	// acknowledgement (ordered ones, see Messages): nats-server 2.15 lets
+	// acknowledgements through from any leaf, so a device could give one for
+	// another's message.
 	StreamMessages = "MESSAGES"
 	// StreamUp holds the messages of all devices.
 	StreamUp = "UP"

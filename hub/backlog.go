@@ -14,9 +14,9 @@ const (
 	crowded = maxWaitBytes / 2
 )
 
-// queue holds what devices sent until it is answered. Devices take turns: one
+// backlog holds what devices sent until it is answered. Devices take turns: one
 // that sends much delays another by one batch.
-type queue struct {
+type backlog struct {
 	some chan struct{} // holds a value when something may be there to take
 
 	mu    sync.Mutex
@@ -31,12 +31,12 @@ type line struct {
 	n, bytes int         // not answered yet
 }
 
-func newQueue() *queue {
-	return &queue{some: make(chan struct{}, 1), lines: map[string]*line{}}
+func newBacklog() *backlog {
+	return &backlog{some: make(chan struct{}, 1), lines: map[string]*line{}}
 }
 
 // push reports whether there was room.
-func (q *queue) push(d *delivery) bool {
+func (q *backlog) push(d *delivery) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[d.device]
@@ -62,7 +62,7 @@ func (q *queue) push(d *delivery) bool {
 }
 
 // pop takes the next batch, nil when there is none. It counts until done.
-func (q *queue) pop() *delivery {
+func (q *backlog) pop() *delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.turn) == 0 {
@@ -80,7 +80,7 @@ func (q *queue) pop() *delivery {
 }
 
 // done says that a batch is answered.
-func (q *queue) done(d *delivery) {
+func (q *backlog) done(d *delivery) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[d.device]
