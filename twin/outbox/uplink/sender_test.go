@@ -86,6 +86,40 @@ func TestWhatIsNewGoesBeforeWhatWaited(t *testing.T) {
 	}
 }
 
+// What a former process has under way may come after this one has deferred it. The
+// lane then stands where the range ends, and it would come late once more.
+func TestWhatAFormerProcessSentIsNotDeferred(t *testing.T) {
+	w := plainWorld(Lane{Name: "l0", LiveFirst: true})
+	l := w.lanes[0]
+	for range 8 {
+		l.queue.store(4)
+	}
+	w.sender.pace.window = 1 << 20
+	w.sender.pump(context.Background(), w.now)
+	former := w.requests
+	w.requests = nil
+	w.now = w.now.Add(time.Hour)
+	w.boot()
+	w.booted = w.now.Add(-time.Hour)
+	w.turn(time.Millisecond) // the question
+	w.sender.pace.window = minWindow
+	w.sender.pump(context.Background(), w.now)
+	for _, r := range former {
+		if _, err := w.hub.take(r.data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w.hub.place("l0").Seq != 32 {
+		t.Fatalf("the former process had not sent it all: %+v", w.hub.place("l0"))
+	}
+	for range 30 {
+		w.turn(time.Millisecond)
+	}
+	if err := w.check(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestAStrictLaneKeepsItsOrder(t *testing.T) {
 	w := plainWorld(Lane{Name: "l0"})
 	for range 100 {
