@@ -95,5 +95,5 @@ func parseSignal(name string) (syscall.Signal, error) {
 	if sig := unix.SignalNum(name); sig != 0 {
 		return sig, nil
 	}
-	return 0, fmt.Errorf("stop signal %q: want one as in SIGTERM or SIGINT", name)
+	return 0, fmt.Errorf("signal %q: want one as in SIGTERM or SIGINT", name)
 }

@@ -93,6 +93,9 @@ func (d Document) Encode() []byte {
 	if d.Module != "" {
 		b = appendString(append(b, `,"module":`...), d.Module)
 	}
+	if d.Removed {
+		b = append(b, `,"removed":true`...)
+	}
 	if len(d.Tags) > 0 {
 		b = appendValue(append(b, `,"tags":`...), d.Tags)
 	}

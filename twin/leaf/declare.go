@@ -2,7 +2,6 @@ package leaf
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -12,16 +11,14 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// maxFloor bounds versions that Raise sets: far above any that come about, and
-// far below the last.
-const maxFloor = 1 << 52
-
 // Declare makes the twins those of a revision: properties.desired and tags of
 // the device, properties.desired of each module. It admits exactly these modules
 // to the leaf: those that are no longer declared lose their connections and
 // their identity, while the versions of their twins are kept for when they
-// return. What changed is published to its module, once. Declaring the same
-// again does nothing. It implements reconciler.Reporter.
+// return. What changed reaches its module once: as its file, as a message, and
+// with the signal that the definition names. What somebody on the device set over
+// it stays over it; see Override. Declaring the same again does nothing. It
+// implements reconciler.Reporter.
 func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
@@ -42,41 +39,48 @@ func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 		schemas[m.Name], keep[m.Name] = compiled, true
 		names = append(names, m.Name)
 	}
-	changed, err := l.store.declare(desired)
+	news, events, err := l.store.declare(desired)
 	if err != nil {
 		return fmt.Errorf("declare: %w", err)
+	}
+	for _, e := range events {
+		l.overrides.note(e)
 	}
 	l.admission.declare(names, l.warn)
 	l.doors.closeModules(keep)
 	errServe := l.twins.serve(schemas)
 	errForget := forget(l.config.RunDir, keep)
-	errPublish := l.twins.publish(changed)
-	if err := errors.Join(errServe, errForget, errPublish); err != nil {
+	errTell := l.tell(news)
+	if err := errors.Join(errServe, errForget, errTell); err != nil {
 		return fmt.Errorf("declare: %w", err)
 	}
 	return nil
 }
 
 // declare commits what a revision says, and returns the entries whose desired
-// changed.
-func (s *store) declare(desired schema.Desired) ([]entry, error) {
-	var news []entry
+// changed, and what became of overrides.
+func (s *store) declare(desired schema.Desired) (news []entry, events []OverrideEvent, err error) {
 	errs := s.commit(func(get func(string) (entry, bool)) ([]entry, error) {
 		var changed []entry
-		now, commit := time.Now(), desired.Revision.Commit
+		now := time.Now()
+		ended := func(e entry, why string) {
+			events = append(events, OverrideEvent{At: now, Module: e.Document.Module, What: why, Override: *e.override()})
+		}
 		add := func(module string, spec schema.TwinSpec, tags map[string]any) error {
 			was, ok := get(module)
-			e, isNew, err := declareOne(was, ok, spec, tags, commit, now)
+			d := declaration{spec, tags, desired.Revision.Commit, now}
+			e, why, err := d.apply(was, ok)
 			if err != nil {
-				if module == "" {
-					return fmt.Errorf("twin of the device: %w", err)
-				}
-				return fmt.Errorf("twin of module %s: %w", module, err)
+				return fmt.Errorf("twin of %s: %w", schema.Address(desired.Device, module), err)
 			}
+			if why != "" {
+				ended(was, why)
+			}
+			isNew := e.Document.Properties.Desired.Version != was.Document.Properties.Desired.Version
 			if isNew {
 				news = append(news, e)
 			}
-			if isNew || !ok || e.Reported != was.Reported {
+			if isNew || !ok || !e.declaredAs(was) {
 				changed = append(changed, e)
 			}
 			return nil
@@ -94,123 +98,103 @@ func (s *store) declare(desired schema.Desired) ([]entry, error) {
 		for _, module := range s.declared() {
 			if !keep[module] {
 				e, _ := get(module)
+				if e.override() != nil {
+					ended(e, OverrideRemoved)
+				}
 				changed = append(changed, tombstone(e))
 			}
 		}
 		return changed, nil
 	})
-	return news, errs[0]
+	if errs[0] != nil {
+		return nil, nil, errs[0]
+	}
+	return news, events, nil
 }
 
-// declareOne makes the entry of a twin that a revision declares. isNew says that
-// desired changed; tags count as part of it, since they have no version of
-// their own.
-func declareOne(was entry, ok bool, spec schema.TwinSpec, tags map[string]any, commit string, now time.Time) (e entry, isNew bool, err error) {
+// declaration is what a revision says of one twin.
+type declaration struct {
+	spec   schema.TwinSpec
+	tags   map[string]any
+	commit string
+	now    time.Time
+}
+
+// apply makes the entry of a twin, which rises in version if desired changed;
+// tags count as part of it, since they have no version of their own. ended is why
+// an override ended, one of the Override constants; empty when none did.
+func (d declaration) apply(was entry, ok bool) (e entry, ended string, err error) {
 	e = was
-	e.Reported = spec.Reported
+	e.Reported, e.Signal, e.Fixed = d.spec.Reported, d.spec.Signal, d.spec.Fixed
+	base, err := settled(d.spec.Desired, twin.MaxSection)
+	if err != nil {
+		return entry{}, "", err
+	}
+	tags, err := settled(d.tags, twin.MaxTags)
+	if err != nil {
+		return entry{}, "", err
+	}
+	e, ended, err = e.rebased(base, d.now)
+	if err != nil {
+		return entry{}, "", err
+	}
 	p := &e.Document.Properties
-	desired, changed, err := twin.Replace(p.Desired, spec.Desired, twin.MaxSection, now)
-	if err != nil {
-		return entry{}, false, err
-	}
-	tags, err = settled(tags)
-	if err != nil {
-		return entry{}, false, err
-	}
-	isNew = changed || !ok || was.Removed || !reflect.DeepEqual(tags, was.Document.Tags)
-	if !isNew {
-		return e, false, nil
+	returned := !ok || was.Document.Removed
+	changed := p.Desired.Version != was.Document.Properties.Desired.Version
+	if !changed && !returned && reflect.DeepEqual(tags, was.Document.Tags) {
+		return e, ended, nil
 	}
 	if !changed {
-		desired.Version++
+		p.Desired.Version++
 	}
-	desired.Source = commit
-	p.Desired, e.Document.Tags = desired, tags
-	if !ok || was.Removed {
-		e.Removed = false
+	p.Desired.Source, e.Document.Tags = d.commit, tags
+	if returned {
+		e.Document.Removed = false
 		p.Reported.Version++
 	}
-	return e, true, nil
+	return e, ended, nil
 }
 
-// settled returns tags in the types that they have when they are read back, so
+// rebased is the entry with desired as Git says it now, below the override if it
+// has one and may go on to have it; ended is why it may not.
+func (e entry) rebased(base map[string]any, now time.Time) (_ entry, ended string, err error) {
+	o := e.override()
+	switch {
+	case o == nil:
+	case e.Fixed:
+		ended = OverrideForbidden
+	case says(base, *o):
+		ended = OverrideAdopted
+	default:
+		over, err := e.laid(base, o, e.Countdown, now)
+		if err == nil {
+			return over, "", nil
+		}
+		ended = OverrideUnfit
+	}
+	e, err = e.laid(base, nil, countdown{}, now)
+	return e, ended, err
+}
+
+// declaredAs reports whether two entries are of one definition.
+func (e entry) declaredAs(was entry) bool {
+	return e.Reported == was.Reported && e.Signal == was.Signal && e.Fixed == was.Fixed && reflect.DeepEqual(e.Base, was.Base)
+}
+
+// settled returns values in the types that they have when they are read back, so
 // that they can be compared; nil for none.
-func settled(tags map[string]any) (map[string]any, error) {
-	s, _, err := twin.Replace(twin.Section{}, tags, twin.MaxTags, time.Time{})
+func settled(values map[string]any, most int) (map[string]any, error) {
+	s, _, err := twin.Replace(twin.Section{}, values, most, time.Time{})
 	if err != nil || len(s.Values) == 0 {
 		return nil, err
 	}
 	return s.Values, nil
 }
 
-// tombstone keeps the versions of a twin.
+// tombstone keeps the versions of a twin. They rise, so that the hub hears of it.
 func tombstone(e entry) entry {
-	d := twin.Document{Device: e.Document.Device, Module: e.Document.Module}
-	d.Properties.Desired.Version = e.Document.Properties.Desired.Version
-	d.Properties.Reported.Version = e.Document.Properties.Reported.Version
-	return entry{Removed: true, Document: d}
-}
-
-// publish tells modules that desired changed.
-func (t *twins) publish(changed []entry) error {
-	for _, e := range changed {
-		body, err := json.Marshal(e.Document.Properties.Desired)
-		if err == nil {
-			err = t.conn.Publish(twin.Prefix(t.device, e.Document.Module)+".twin.desired", body)
-		}
-		if err != nil {
-			return fmt.Errorf("publish desired: %w", err)
-		}
-	}
-	return t.conn.Flush()
-}
-
-// Documents returns all twins of the device, its own first, then the modules'
-// by name. The values are shared: read them, do not modify them.
-func (l *Leaf) Documents() []twin.Document { return l.store.documents() }
-
-// Changed returns a channel that holds one value when a document changed since
-// the last receive. It has one reader, the hub uplink.
-func (l *Leaf) Changed() <-chan struct{} { return l.store.changed }
-
-// Raise lifts the versions of a twin above those that the hub holds, where they
-// are below, so that a device that lost its state goes on above and the hub
-// takes what it sends. module is empty for the device.
-func (l *Leaf) Raise(_ context.Context, module string, desired, reported uint64) error {
-	if desired > maxFloor || reported > maxFloor {
-		return fmt.Errorf("raise versions of %s: %d and %d are not versions that a twin can have reached", schema.Address(l.config.Device, module), desired, reported)
-	}
-	if module != "" {
-		if err := schema.CheckName(module); err != nil {
-			return fmt.Errorf("raise versions: %w", err)
-		}
-	}
-	var news []entry
-	errs := l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, ok := get(module)
-		if !ok {
-			e.Removed = module != "" // its versions wait for when it is declared
-		}
-		p := &e.Document.Properties
-		raised := raise(&p.Desired.Version, desired)
-		if raised && !e.Removed {
-			news = append(news, e)
-		}
-		if !raise(&p.Reported.Version, reported) && !raised {
-			return nil, nil
-		}
-		return []entry{e}, nil
-	})
-	if errs[0] != nil {
-		return fmt.Errorf("raise versions: %w", errs[0])
-	}
-	return l.twins.publish(news)
-}
-
-func raise(version *uint64, floor uint64) bool {
-	if *version >= floor {
-		return false
-	}
-	*version = floor + 1
-	return true
+	d := twin.Document{Device: e.Document.Device, Module: e.Document.Module, Removed: true}
+	d.Properties.Desired.Version = e.Document.Properties.Desired.Version + 1
+	d.Properties.Reported.Version = e.Document.Properties.Reported.Version + 1
+	return entry{Document: d}
 }

@@ -17,8 +17,9 @@ const ContainerDir = "/run/tidemark"
 
 // Identity makes the run directory of a module, to be bind-mounted read-only at
 // ContainerDir, and returns the environment that the module is started with.
-// The directory holds nothing but identity.nk, mode 0400, owned by uid and gid,
-// the ones that the module runs as. A directory that is there is kept, so that a
+// The directory holds identity.nk and, while the module is declared, desired.json,
+// mode 0400, owned by uid and gid, the ones that the module runs as, and nothing
+// else. A directory that is there is kept, so that a
 // module that runs goes on with the seed it has. The module is admitted while
 // it is declared.
 func (l *Leaf) Identity(_ context.Context, module string, uid, gid uint32) (dir string, env map[string]string, err error) {
@@ -41,6 +42,7 @@ func (l *Leaf) Identity(_ context.Context, module string, uid, gid uint32) (dir 
 		return "", nil, fmt.Errorf("module identity: %w", err)
 	}
 	l.admission.key(module, public)
+	l.courier.write(module)
 	return dir, map[string]string{
 		twin.EnvURL:      l.ClientURL(),
 		twin.EnvIdentity: schema.Address(l.config.Device, module),

@@ -44,6 +44,16 @@ type Config struct {
 	MaxStore  int64           // bytes that JetStream may take on disk; 0 is 512 MiB
 	MaxMemory int64           // bytes that JetStream may take for memory streams; 0 is 8 MiB
 	Warn      func(error)     // told what a person should know and no call returns, from any goroutine; may be nil
+
+	// Signal sends a signal ("SIGHUP") to the process of a module whose desired.json
+	// changed, and does nothing when none runs. It is called again after an error,
+	// and may be once too often after the agent was killed. Nil: there are no signals.
+	Signal func(ctx context.Context, module, signal string) error
+	// Noted is told what became of overrides, in order, one call at a time, when it
+	// is on disk. It may call the Leaf. Nil: nobody is.
+	Noted func(OverrideEvent)
+
+	clock clock // zero: the kernel's
 }
 
 // Leaf is a running server with the twins of a device. Its methods may be
@@ -60,12 +70,15 @@ type Leaf struct {
 	link      *link
 	doors     *doors
 	methods   *methods
+	courier   *courier
+	overrides *overrides
 	warn      func(error)
 	log       *log
-	declaring sync.Mutex  // one Declare or Identity at a time
+	declaring sync.Mutex  // one at a time of what changes desired, tells it, or makes a module's directory
 	shortens  atomic.Bool // the latest report was too large
 	closing   context.Context
 	end       context.CancelFunc
+	running   sync.WaitGroup // what runs until then
 }
 
 // Open starts the server and reads the twins. Modules that were declared when
@@ -86,6 +99,13 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 		return nil, err
 	}
 	if l.store, err = openStore(filepath.Join(config.StateDir, "twins"), config.Device, l.warn); err != nil {
+		return nil, err
+	}
+	if err := l.store.recall(config.RunDir); err != nil {
+		return nil, err
+	}
+	l.overrides = newOverrides(config.clock, config.Noted)
+	if l.courier, err = l.newCourier(); err != nil {
 		return nil, err
 	}
 	if err := l.makeKeys(); err != nil {
@@ -111,6 +131,8 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if l.twins, err = l.newTwins(); err != nil {
 		return nil, err
 	}
+	l.running.Go(func() { l.courier.run(l.closing) })
+	l.running.Go(func() { l.watchOverrides(l.closing) })
 	return l, nil
 }
 
@@ -133,6 +155,9 @@ func (c *Config) fill() (host string, port int, err error) {
 	}
 	if c.Warn == nil {
 		c.Warn = func(error) {}
+	}
+	if c.clock.uptime == nil {
+		c.clock = kernelClock()
 	}
 	host, p, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -166,6 +191,7 @@ func (l *Leaf) makeKeys() error {
 // namespaces. Modules keep running, and keep trying to connect.
 func (l *Leaf) Close() error {
 	l.end()
+	l.running.Wait()
 	if l.twins != nil {
 		l.twins.close()
 	}

@@ -304,14 +304,14 @@ func TestRemovedModuleIsShutOutAndKeepsItsVersions(t *testing.T) {
 	if _, err := nats.Connect(l.ClientURL(), nats.Nkey(public, key.Sign)); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("its old seed is still good: %v", err)
 	}
-	if docs := l.Documents(); len(docs) != 2 || docs[0].Module != "" || docs[1].Module != "other" {
+	if docs := l.Documents(); len(docs) != 3 || docs[0].Module != "" || docs[1].Module != "other" || !docs[2].Removed || docs[2].Properties.Desired.Version != 2 || docs[2].Properties.Reported.Version != 7 {
 		t.Errorf("documents are %+v", docs)
 	}
 	l.Close()
 	l = s.open()
 	s.declare(l, declared("sensor", "other"))
 	p := get(t, s.module(l, "sensor"), "sensor").Properties
-	if p.Desired.Version != 2 || p.Reported.Version != 7 || len(p.Reported.Values) != 0 {
+	if p.Desired.Version != 3 || p.Reported.Version != 8 || len(p.Reported.Values) != 0 {
 		t.Errorf("declared again its twin is %+v", p)
 	}
 }

@@ -2,7 +2,6 @@ package leaf
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -26,17 +25,20 @@ type methods struct {
 	device string
 	local  *nats.Conn
 	hub    *nats.Conn // nil when there is none
+	link   *link
+	known  func(module string) bool // whether it is declared
 	slots  chan struct{}
 	ctx    context.Context // ends with the leaf
 	end    context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	calls  sync.WaitGroup
+	mu      sync.Mutex
+	closed  bool
+	bridged map[string]int // calls from the hub that run, by module
+	calls   sync.WaitGroup
 }
 
 func (l *Leaf) newMethods() (*methods, error) {
-	m := &methods{device: l.config.Device, slots: make(chan struct{}, maxCalls)}
+	m := &methods{device: l.config.Device, link: l.link, known: l.store.declares, slots: make(chan struct{}, maxCalls), bridged: map[string]int{}}
 	m.ctx, m.end = context.WithCancel(context.Background())
 	var err error
 	if m.local, err = l.Connect("methods"); err != nil {
@@ -47,15 +49,19 @@ func (l *Leaf) newMethods() (*methods, error) {
 			m.close()
 			return nil, err
 		}
+		if err := m.bridge(); err != nil {
+			m.close()
+			return nil, err
+		}
 	}
 	return m, nil
 }
 
 // Handle answers devices.<device>.rpc.<name>, from people on the device and from
 // the hub, which has to name a reply subject below up.<device>.answer. Calls may
-// run at the same time; their context ends with the leaf, and says FromHub. An
-// error is answered as twin.Answer: an *twin.Error as it is, any other with
-// twin.CodeFailed.
+// run at the same time; their context ends with the leaf and with the time that
+// the caller waits (twin.HeaderTimeout), after which it is answered
+// twin.CodeTimeout, and it says FromHub. An error is answered as twin.Refusal.
 func (l *Leaf) Handle(name string, f func(ctx context.Context, body []byte) ([]byte, error)) error {
 	if err := schema.CheckName(name); err != nil {
 		return fmt.Errorf("handle: %w", err)
@@ -78,16 +84,23 @@ func (m *methods) handle(name string, f func(context.Context, []byte) ([]byte, e
 		}
 		ctx := context.WithValue(m.ctx, fromHub{}, conn == m.hub)
 		_, err := conn.Subscribe(subject, func(msg *nats.Msg) {
+			if conn == m.hub && !m.hubWaits(msg) {
+				return
+			}
+			limit, err := twin.CallTime(msg.Header)
+			if err != nil {
+				respond(msg, nil, err)
+				return
+			}
 			select {
 			case m.slots <- struct{}{}:
 			default:
-				respond(msg, nil, &twin.Error{Code: twin.CodeBusy, Message: "too many calls at a time; try again"})
+				respond(msg, nil, errBusy)
 				return
 			}
 			started := m.start(func() {
 				defer func() { <-m.slots }()
-				answer, err := f(ctx, msg.Data)
-				respond(msg, answer, err)
+				m.call(ctx, msg, limit, f)
 			})
 			if !started {
 				<-m.slots
@@ -103,6 +116,27 @@ func (m *methods) handle(name string, f func(context.Context, []byte) ([]byte, e
 	return nil
 }
 
+// errBusy refuses what is too much at a time.
+var errBusy = &twin.Error{Code: twin.CodeBusy, Message: "too many calls at a time; try again"}
+
+// call answers one call, at the latest when its caller waits no longer, and
+// returns when f has.
+func (m *methods) call(ctx context.Context, msg *nats.Msg, limit time.Duration, f func(context.Context, []byte) ([]byte, error)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var once sync.Once // whoever is first
+	stop := context.AfterFunc(ctx, func() {
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			once.Do(func() {
+				respond(msg, nil, &twin.Error{Code: twin.CodeTimeout, Message: fmt.Sprintf("not done within %s: it may still be", limit)})
+			})
+		}
+	})
+	defer stop()
+	data, err := f(ctx, msg.Data)
+	once.Do(func() { respond(msg, data, err) })
+}
+
 // start runs a call unless the leaf is closing.
 func (m *methods) start(call func()) bool {
 	m.mu.Lock()
@@ -116,18 +150,14 @@ func (m *methods) start(call func()) bool {
 
 // respond answers a call. An answer that cannot be sent has nobody to tell.
 func respond(msg *nats.Msg, answer []byte, err error) {
+	if err == nil && len(answer) > twin.MaxBody {
+		err = &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("answer has %d bytes, and may have %d", len(answer), twin.MaxBody)}
+	}
 	if err != nil {
-		var e *twin.Error
-		if !errors.As(err, &e) {
-			e = &twin.Error{Code: twin.CodeFailed, Message: err.Error()}
-		}
-		answer, _ = json.Marshal(twin.Answer{Error: e}) // an int and two strings
+		answer = twin.Refusal(err)
 	}
-	if msg.Reply == "" {
-		return
-	}
-	if err := msg.Respond(answer); errors.Is(err, nats.ErrMaxPayload) {
-		respond(msg, nil, &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("answer has %d bytes, more than a message may", len(answer))})
+	if msg.Reply != "" {
+		_ = msg.Respond(answer)
 	}
 }
 

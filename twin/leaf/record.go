@@ -31,9 +31,9 @@ const (
 	// minRecord is less than any record has, so that bytes lost bound the records,
 	// and so the versions, that were lost with them.
 	minRecord = 128
-	// maxRecord holds a document and a schema, whose JSON can be six times as
-	// long as its source.
-	maxRecord = twin.MaxDocument + 8*schema.MaxReportedSource
+	// maxRecord holds a document, what Git says below an override, and a schema,
+	// whose JSON can be six times as long as its source.
+	maxRecord = twin.MaxDocument + 2*twin.MaxSection + 8*schema.MaxReportedSource
 )
 
 var (
@@ -44,16 +44,51 @@ var (
 // entry is what the journal says of one twin. Its values are never modified,
 // only replaced.
 type entry struct {
-	Removed  bool          // the module is no longer declared; its versions are kept for when it is again
-	Reported string        // CUE source that reported must satisfy; empty accepts all
-	Document twin.Document // with no values when removed
+	Reported  string         // CUE source that reported must satisfy; empty accepts all
+	Signal    string         // sent to the module's process when its desired.json changed; empty: none
+	Fixed     bool           // nobody may override desired on the device
+	Base      map[string]any // what Git says of desired, below an override; nil where there is none
+	Countdown countdown      // of the override
+	Document  twin.Document  // with no values when removed
 }
 
-// entryJSON is entry in a record.
+// entryJSON is entry in a record. Records of former agents have Removed here, and
+// nothing of overrides.
 type entryJSON struct {
-	Removed  bool            `json:"removed,omitempty"`
-	Reported string          `json:"reportedSchema,omitempty"`
-	Document json.RawMessage `json:"document"`
+	Removed   bool            `json:"removed"`
+	Reported  string          `json:"reportedSchema"`
+	Signal    string          `json:"signal"`
+	Fixed     bool            `json:"fixed"`
+	Base      *twin.Section   `json:"base"`
+	Countdown countdown       `json:"countdown"`
+	Document  json.RawMessage `json:"document"`
+}
+
+// appendMembers appends what a record's JSON has before its document.
+func (e entry) appendMembers(b []byte, withSchema bool) ([]byte, error) {
+	members := []struct {
+		name  string
+		value any
+		says  bool
+	}{
+		{"reportedSchema", e.Reported, withSchema},
+		{"signal", e.Signal, e.Signal != ""},
+		{"fixed", e.Fixed, e.Fixed},
+		{"base", twin.Section{Values: e.Base}, e.Base != nil},
+		{"countdown", e.Countdown, e.Countdown != countdown{}},
+	}
+	for _, m := range members {
+		if !m.says {
+			continue
+		}
+		value, err := json.Marshal(m.value)
+		if err != nil {
+			return b, err
+		}
+		b = append(append(append(append(b, '"'), m.name...), `":`...), value...)
+		b = append(b, ',')
+	}
+	return b, nil
 }
 
 // marks are what every record says of the whole store, so that any of them that
@@ -77,16 +112,9 @@ func appendRecord(b []byte, e entry, withSchema bool, m marks) ([]byte, error) {
 	}
 	b = append(b, flags, byte(len(e.Document.Module)))
 	b = append(b, e.Document.Module...)
-	b = append(b, '{')
-	if e.Removed {
-		b = append(b, `"removed":true,`...)
-	}
-	if withSchema {
-		source, err := json.Marshal(e.Reported)
-		if err != nil {
-			return b[:start], err
-		}
-		b = append(append(append(b, `"reportedSchema":`...), source...), ',')
+	b, err := e.appendMembers(append(b, '{'), withSchema)
+	if err != nil {
+		return b[:start], err
 	}
 	document := e.Document.Encode()
 	b = append(append(append(b, `"document":`...), document...), '}')
@@ -150,5 +178,13 @@ func (r record) entry() (entry, error) {
 	if d.Module != r.module {
 		return entry{}, errors.New("it is the twin of another module")
 	}
-	return entry{Removed: j.Removed, Reported: j.Reported, Document: d}, nil
+	d.Removed = d.Removed || j.Removed
+	e := entry{Reported: j.Reported, Signal: j.Signal, Fixed: j.Fixed, Document: d}
+	if d.Properties.Desired.Override != nil {
+		e.Base, e.Countdown = map[string]any{}, j.Countdown
+		if j.Base != nil {
+			e.Base = j.Base.Values
+		}
+	}
+	return e, nil
 }

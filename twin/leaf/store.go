@@ -174,7 +174,7 @@ func (s *store) declared() []string {
 	defer s.mu.Unlock()
 	var names []string
 	for module, e := range s.entries {
-		if module != "" && !e.Removed {
+		if module != "" && !e.Document.Removed {
 			names = append(names, module)
 		}
 	}
@@ -182,15 +182,19 @@ func (s *store) declared() []string {
 	return names
 }
 
-// documents returns all twins that are declared, the device's first.
+// declares reports whether a module is declared.
+func (s *store) declares(module string) bool {
+	e, ok := s.get(module)
+	return ok && !e.Document.Removed
+}
+
+// documents returns all twins, the device's first.
 func (s *store) documents() []twin.Document {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	documents := make([]twin.Document, 0, len(s.entries))
 	for _, module := range slices.Sorted(maps.Keys(s.entries)) {
-		if e := s.entries[module]; !e.Removed {
-			documents = append(documents, e.Document)
-		}
+		documents = append(documents, s.entries[module].Document)
 	}
 	return documents
 }

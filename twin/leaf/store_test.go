@@ -22,7 +22,7 @@ import (
 // same reports whether two stores show the same.
 func same(a, b map[string]entry) bool {
 	return maps.EqualFunc(a, b, func(a, b entry) bool {
-		return a.Removed == b.Removed && a.Reported == b.Reported && bytes.Equal(a.Document.Encode(), b.Document.Encode())
+		return a.declaredAs(b) && a.Countdown == b.Countdown && bytes.Equal(a.Document.Encode(), b.Document.Encode())
 	})
 }
 
@@ -90,12 +90,12 @@ func history(t testing.TB) states {
 	note()
 	d := declared("a", "b", "gone")
 	d.Modules[0].Twin.Reported = "value?: _\n"
-	if _, err := s.declare(d); err != nil {
+	if _, _, err := s.declare(d); err != nil {
 		t.Fatal(err)
 	}
 	note()
 	d.Modules = d.Modules[:2]
-	if _, err := s.declare(d); err != nil {
+	if _, _, err := s.declare(d); err != nil {
 		t.Fatal(err)
 	}
 	note()
@@ -141,7 +141,7 @@ func TestStoreReadsWhatItWrote(t *testing.T) {
 	if len(s.warnings) != 0 {
 		t.Error(s.warnings)
 	}
-	if e := s.entries["gone"]; !e.Removed || e.Document.Properties.Desired.Version != 1 {
+	if e := s.entries["gone"]; !e.Document.Removed || e.Document.Properties.Desired.Version != 2 {
 		t.Errorf("removed module: %+v", e)
 	}
 }
@@ -233,7 +233,7 @@ func TestJournalWithEveryByteDamaged(t *testing.T) {
 func damaged(t *testing.T, content []byte, last map[string]entry) {
 	t.Helper()
 	s := reopen(t, content)
-	if _, err := s.declare(declared("a", "b", "gone", "new")); err != nil {
+	if _, _, err := s.declare(declared("a", "b", "gone", "new")); err != nil {
 		t.Fatal(err)
 	}
 	for module, was := range last {

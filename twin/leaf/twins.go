@@ -31,6 +31,7 @@ const (
 type twins struct {
 	device  string
 	store   *store
+	methods *methods
 	connect func(name string) (*nats.Conn, error)
 	conn    *nats.Conn // to publish on
 	wait    sync.WaitGroup
@@ -45,6 +46,7 @@ type service struct {
 	module string
 	conn   *nats.Conn
 	sub    *nats.Subscription
+	calls  chan struct{} // holds one value for each call of the hub that runs
 
 	mu       sync.Mutex
 	reported *schema.ReportedSchema // nil accepts all
@@ -56,7 +58,7 @@ func (l *Leaf) newTwins() (*twins, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &twins{device: l.config.Device, store: l.store, connect: l.Connect, conn: conn, services: map[string]*service{}}
+	t := &twins{device: l.config.Device, store: l.store, methods: l.methods, connect: l.Connect, conn: conn, services: map[string]*service{}}
 	schemas := map[string]*schema.ReportedSchema{"": nil}
 	for _, module := range l.store.declared() {
 		e, _ := l.store.get(module)
@@ -96,7 +98,7 @@ func (t *twins) serve(schemas map[string]*schema.ReportedSchema) error {
 			s.use(compiled)
 			continue
 		}
-		s := &service{twins: t, module: module, reported: compiled}
+		s := &service{twins: t, module: module, reported: compiled, calls: make(chan struct{}, maxModuleCalls)}
 		if err := s.open(); err != nil {
 			return fmt.Errorf("answer for twins: %w", err)
 		}
@@ -131,6 +133,9 @@ func (s *service) open() (err error) {
 		return err
 	}
 	if err = s.sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
+		return err
+	}
+	if err = s.serveHub(); err != nil {
 		return err
 	}
 	return s.conn.Flush()
@@ -186,14 +191,14 @@ func (s *service) answer(batch []*nats.Msg) {
 	prefix := twin.Prefix(s.twins.device, s.module) + ".twin."
 	for _, m := range batch {
 		switch strings.TrimPrefix(m.Subject, prefix) {
-		case "reported":
+		case "reported", "replace":
 			updates = append(updates, m)
 		case "get":
 			flush()
 			s.get(m)
 		case "desired": // our own
 		default:
-			s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "want " + prefix + "get or " + prefix + "reported"})
+			s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "want " + prefix + "get, " + prefix + "reported or " + prefix + "replace"})
 		}
 	}
 	flush()
@@ -202,7 +207,7 @@ func (s *service) answer(batch []*nats.Msg) {
 // get answers the document. A module does not get to see tags.
 func (s *service) get(m *nats.Msg) {
 	e, ok := s.twins.store.get(s.module)
-	if !ok || e.Removed {
+	if !ok || e.Document.Removed {
 		s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"})
 		return
 	}
@@ -211,87 +216,6 @@ func (s *service) get(m *nats.Msg) {
 		d.Tags = nil
 	}
 	s.reply(m, d.Encode())
-}
-
-// errMoved says that the twin changed while an update of it was made.
-var errMoved = errors.New("twin changed meanwhile")
-
-// update applies merge patches to reported, one after the other, and answers
-// all when the last is on disk.
-func (s *service) update(updates []*nats.Msg) {
-	for {
-		outcome, err := s.tryUpdate(updates)
-		if errors.Is(err, errMoved) {
-			continue // by Declare or Raise, which are rare
-		}
-		for i, m := range updates {
-			switch {
-			case outcome[i].err != nil:
-				s.refuse(m, outcome[i].err)
-			case err != nil:
-				s.refuse(m, err)
-			default:
-				answer, _ := json.Marshal(twin.Answer{Version: outcome[i].version}) // two plain fields
-				s.reply(m, answer)
-			}
-		}
-		return
-	}
-}
-
-// outcome is what becomes of one patch.
-type outcome struct {
-	version uint64
-	err     error
-}
-
-// tryUpdate makes the new state without holding the store, since a check can
-// take long, and commits it if the twin is still what it was made from.
-func (s *service) tryUpdate(updates []*nats.Msg) ([]outcome, error) {
-	outcomes := make([]outcome, len(updates))
-	e, ok := s.twins.store.get(s.module)
-	if !ok || e.Removed {
-		return outcomes, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"}
-	}
-	base := e.Document.Properties.Reported
-	next, reported := base, s.schema()
-	for i, m := range updates {
-		next, outcomes[i].err = s.patch(next, m.Data, reported)
-		outcomes[i].version = next.Version
-	}
-	if next.Version == base.Version {
-		return outcomes, nil
-	}
-	errs := s.twins.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, ok := get(s.module)
-		if !ok || e.Removed || e.Document.Properties.Reported.Version != base.Version {
-			return nil, errMoved
-		}
-		e.Document.Properties.Reported = next
-		return []entry{e}, nil
-	})
-	return outcomes, errs[0]
-}
-
-// patch merges a patch into what is reported.
-func (s *service) patch(present twin.Section, data []byte, reported *schema.ReportedSchema) (twin.Section, error) {
-	if s.module == "" {
-		return present, &twin.Error{Code: twin.CodeRefused, Message: "what the device reports is the agent's to say"}
-	}
-	patch, err := twin.ReadPatch(data)
-	if err != nil {
-		return present, err
-	}
-	next, changed, err := twin.Merge(present, patch, time.Now())
-	if err != nil || !changed {
-		return present, err
-	}
-	if reported != nil {
-		if err := reported.Check(next.Values); err != nil {
-			return present, schemaError(err)
-		}
-	}
-	return next, nil
 }
 
 // refuse answers with an error.
@@ -306,11 +230,7 @@ func (s *service) refuse(m *nats.Msg, err error) {
 
 // reply answers a request, if the answer may go where the request says.
 func (s *service) reply(m *nats.Msg, data []byte) {
-	if m.Reply == "" {
-		return
-	}
-	own := s.module == "" || twin.MayAnswer(s.twins.device, s.module, m.Reply)
-	if !own && !twin.MayAnswer(s.twins.device, "", m.Reply) { // the agent's own, and a person's
+	if !s.mayReply(m) {
 		return
 	}
 	if err := m.Respond(data); errors.Is(err, nats.ErrMaxPayload) {
@@ -318,12 +238,9 @@ func (s *service) reply(m *nats.Msg, data []byte) {
 	}
 }
 
-// schemaError is how a value is refused that the definition does not allow.
-func schemaError(err error) *twin.Error {
-	e := &twin.Error{Code: twin.CodeSchema, Message: err.Error()}
-	var invalid *schema.InvalidError
-	if errors.As(err, &invalid) && len(invalid.Problems) > 0 {
-		e.Path, e.Message = invalid.Problems[0].Path, invalid.Problems[0].Message
-	}
-	return e
+// mayReply reports whether the answer may go where a request says: to the module,
+// or to the agent itself or a person.
+func (s *service) mayReply(m *nats.Msg) bool {
+	device := s.twins.device
+	return m.Reply != "" && (s.module == "" || twin.MayAnswer(device, s.module, m.Reply) || twin.MayAnswer(device, "", m.Reply))
 }
