@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -415,5 +416,61 @@ func TestWipedOutbox(t *testing.T) {
 			t.Errorf("running %v: %v", running, bodies)
 		}
 		o.Close()
+	}
+}
+
+// TestFullDiskIsToldAndHeals fills the disk (iotedge#2674): modules are told that there is no
+// room, and when there is, they are not.
+func TestFullDiskIsToldAndHeals(t *testing.T) {
+	disk := t.TempDir()
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=24m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(disk, syscall.MNT_DETACH) })
+	n := nodeAt(t, disk)
+	o := open(t, n, nil, Config{MaxBytes: 64 << 20})
+	nc := module(n, "sensor")
+	body := strings.Repeat("x", 200<<10)
+	taken := uint64(0)
+	var refused *twin.Error
+	for refused == nil {
+		if a := ask(t, nc, "sensor", "n", body); a.Error != nil {
+			refused = a.Error
+		} else {
+			taken = a.Seq
+		}
+	}
+	if refused.Code != twin.CodeNoSpace || stats(t, o).LastError == "" {
+		t.Errorf("%v", refused)
+	}
+	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	if seq := say(t, nc, "sensor", "n", body); seq != taken+1 || stats(t, o).LastError != "" {
+		t.Errorf("stored as %d behind %d; %s", seq, taken, stats(t, o).LastError)
+	}
+}
+
+func BenchmarkStoreAlone(b *testing.B) {
+	n := newNode(b)
+	open(b, n, nil, Config{})
+	nc := module(n, "sensor")
+	body := strings.Repeat("x", 1024)
+	for b.Loop() {
+		say(b, nc, "sensor", "n", body)
+	}
+}
+
+func BenchmarkStoreMany(b *testing.B) {
+	n := newNode(b)
+	open(b, n, nil, Config{})
+	nc := module(n, "sensor")
+	bodies := make([]string, 2000)
+	for i := range bodies {
+		bodies[i] = strings.Repeat("x", 1024)
+	}
+	b.SetBytes(int64(len(bodies)) * 1024)
+	for b.Loop() {
+		sayAll(b, nc, "sensor", bodies)
 	}
 }

@@ -28,7 +28,7 @@ func (q *Queue) Append(ctx context.Context, r Record) (from uint64, err error) {
 		err = q.hold(ctx)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("queue %s: store: %w", q.config.Lane, err)
+		return 0, fmt.Errorf("queue %s: store: %w", q.lane, err)
 	}
 	defer q.release()
 	for range 3 {
@@ -41,7 +41,7 @@ func (q *Queue) Append(ctx context.Context, r Record) (from uint64, err error) {
 		}
 	}
 	if err != nil {
-		return 0, fmt.Errorf("queue %s: store %d messages: %w", q.config.Lane, r.Count, explain(err))
+		return 0, fmt.Errorf("queue %s: store %d messages: %w", q.lane, r.Count, explain(err))
 	}
 	return from, nil
 }

@@ -49,6 +49,8 @@ const MinBytes = 3 << 20
 type Queue struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
+	lane    string        // Config.Lane
+	store   string        // Config.Store
 	stream  string        // JetStream's name
 	writing chan struct{} // holds a value while somebody changes the stream
 	silent  bool          // the last write was not answered; guarded by writing
@@ -86,7 +88,7 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", config.Lane, err)
 	}
-	q := &Queue{nc: nc, js: js, stream: streamOf(config), first: 1, writing: make(chan struct{}, 1), config: config, grown: make(chan struct{})}
+	q := &Queue{nc: nc, js: js, lane: config.Lane, store: config.Store, stream: streamOf(config), first: 1, writing: make(chan struct{}, 1), config: config, grown: make(chan struct{})}
 	if err := q.hold(ctx); err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", config.Lane, err)
 	}
@@ -98,7 +100,7 @@ func Open(ctx context.Context, nc *nats.Conn, config Config) (*Queue, error) {
 }
 
 // Lane is the name of the route.
-func (q *Queue) Lane() string { return q.config.Lane }
+func (q *Queue) Lane() string { return q.lane }
 
 // Epoch names the present life of the sequence. It may change by itself: see
 // the package comment, and Record.Epoch.

@@ -25,7 +25,7 @@ func (q *Queue) Read(ctx context.Context, after uint64, maxBytes int) ([]Record,
 	records, err := q.read(ctx, after, min(max(maxBytes, 1), maxRead))
 	if err != nil {
 		q.doubt()
-		return nil, fmt.Errorf("queue %s: read behind %d: %w", q.config.Lane, after, explain(err))
+		return nil, fmt.Errorf("queue %s: read behind %d: %w", q.lane, after, explain(err))
 	}
 	return records, nil
 }

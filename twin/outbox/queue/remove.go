@@ -34,7 +34,7 @@ func (q *Queue) Remove(ctx context.Context, upTo uint64) error {
 	}
 	if err != nil {
 		q.doubt()
-		return fmt.Errorf("queue %s: remove up to %d: %w", q.config.Lane, upTo, explain(err))
+		return fmt.Errorf("queue %s: remove up to %d: %w", q.lane, upTo, explain(err))
 	}
 	return nil
 }

@@ -278,7 +278,7 @@ func (q *Queue) change(ctx context.Context, what string, do func(Config) error) 
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("queue %s: %s: %w", q.config.Lane, what, explain(err))
+		return fmt.Errorf("queue %s: %s: %w", q.lane, what, explain(err))
 	}
 	return nil
 }
