@@ -53,6 +53,9 @@ Under systemd use Type=notify, and KillMode=process so that modules stay.`,
 
 // runAgent connects the parts of an agent, and runs them until ctx ends.
 func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) (err error) {
+	if err := keepSecrets(); err != nil {
+		return err
+	}
 	unlock, err := lockDir(config.StateDir)
 	if err != nil {
 		return err

@@ -44,6 +44,9 @@ The hub holds no truth: lose it, and the devices fill it again.`,
 
 // runHub runs a hub until ctx ends.
 func runHub(ctx context.Context, config schema.HubConfig, log *slog.Logger) (err error) {
+	if err := keepSecrets(); err != nil {
+		return err
+	}
 	unlock, err := lockDir(config.StateDir)
 	if err != nil {
 		return err
