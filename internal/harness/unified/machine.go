@@ -149,11 +149,11 @@ func (m Machine) boot(t testing.TB, progress io.Writer, kernel, initial, disk st
 		}
 	}
 	if err := qemu.Wait(); err != nil {
-		t.Errorf("qemu: %v: %s", err, complaints.String())
+		t.Errorf("qemu: %v", err)
 	}
 	if last != order.Ended+" 0" {
 		log, _ := os.ReadFile(console)
-		t.Errorf("the machine's last words are %q, and its kernel's:\n%s", last, log[max(0, len(log)-4<<10):])
+		t.Errorf("the machine's last words are %q, QEMU's %q, and its kernel's:\n%s", last, complaints.String(), log[max(0, len(log)-4<<10):])
 	}
 	return printed.String()
 }
