@@ -36,6 +36,21 @@ type Rollback struct {
 	Hold bool            `json:"hold"` // nothing newer is taken over until resumed
 }
 
+// Reconcile has the device look at the fleet repository at once, and try again
+// what it waits to try again. Of one person who asks again and again the history
+// has the first time: it is bounded, and what else happened says more.
+func (r *Reconciler) Reconcile(q Request) error {
+	if err := q.Check(false); err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	events := r.History()
+	if n := len(events); n == 0 || events[n-1].Kind != schema.EventReconcile || events[n-1].By != q.By {
+		r.record(schema.Event{At: time.Now().UTC(), Kind: schema.EventReconcile, Revision: r.Report().Revision, By: q.By, Reason: q.Reason})
+	}
+	r.Moved()
+	return nil
+}
+
 // Suspend has the device take over nothing newer than what runs, until Resume. A
 // trial under way goes on to its end. The newest commit is still asked for and
 // shown. Of a device that is suspended it changes who and why.

@@ -249,3 +249,32 @@ func TestOrdersPreemptAStuckDownload(t *testing.T) {
 		}
 	})
 }
+
+func TestWhoHadADeviceLookIsInTheHistoryOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.settle(module("sensor"))
+		before := len(w.History())
+		for range 5 {
+			after(time.Second)
+			if err := w.Reconcile(reconciler.Request{By: "anna"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Reconcile(reconciler.Request{By: "ben", Reason: "merged the fix"}); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range w.History()[before:] {
+			if e.At.IsZero() {
+				t.Errorf("no time: %+v", e)
+			}
+			got = append(got, e.Kind+" by "+e.By)
+		}
+		if want := "reconcile by anna, reconcile by ben"; strings.Join(got, ", ") != want {
+			t.Errorf("history has %q, want %q", strings.Join(got, ", "), want)
+		}
+		if err := w.Reconcile(reconciler.Request{}); err == nil {
+			t.Error("nobody may order it")
+		}
+	})
+}

@@ -39,4 +39,5 @@ const (
 	EventSuspend    = "suspend"     // a person stopped updates
 	EventHold       = "hold"        // a person had the device stay at the revision
 	EventResume     = "resume"      // a person let the device follow Git again
+	EventReconcile  = "reconcile"   // a person had the device look at Git at once; again and again by the same is once
 )

@@ -15,7 +15,7 @@ import (
 const (
 	methodStatus    = "status"    // answers schema.Report
 	methodPlan      = "plan"      // takes schema.Desired, answers reconciler.Plan
-	methodReconcile = "reconcile" // looks at the fleet repository now; answers {}
+	methodReconcile = "reconcile" // takes reconciler.Request, looks at the fleet repository now; answers {}
 	methodHistory   = "history"   // answers []schema.Event, oldest first
 	methodSuspend   = "suspend"   // takes reconciler.Request, answers schema.Order
 	methodResume    = "resume"    // takes reconciler.Request, answers the schema.Order that it ended, or null
@@ -46,7 +46,7 @@ func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.D
 			}
 			return json.Marshal(plan)
 		},
-		methodReconcile: func(context.Context, []byte) ([]byte, error) { r.Moved(); return []byte("{}"), nil },
+		methodReconcile: order(func(q reconciler.Request) (struct{}, error) { return struct{}{}, r.Reconcile(q) }),
 		methodHistory: func(context.Context, []byte) ([]byte, error) {
 			return json.Marshal(append([]schema.Event{}, r.History()...))
 		},

@@ -8,8 +8,7 @@ import (
 )
 
 func newReconcile() *cobra.Command {
-	var out output
-	var runDir string
+	var o ordering
 	cmd := &cobra.Command{
 		Use:   "reconcile",
 		Short: "Have the agent look at the fleet repository now",
@@ -19,20 +18,11 @@ what it waits to try again. It returns before anything is done: see
 		Example: "  tidemark reconcile && tidemark status",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			d, err := dialDevice(runDir)
-			if err != nil {
-				return err
-			}
-			defer d.close()
-			if err := d.call(cmd.Context(), methodReconcile, nil, &struct{}{}); err != nil {
-				return err
-			}
-			return out.print(cmd, map[string]string{"device": d.name}, func(w io.Writer) {
-				fmt.Fprintf(w, "%s looks at the fleet repository\n", d.name)
+			return o.send(cmd, methodReconcile, &struct{}{}, func(w io.Writer, device string) {
+				fmt.Fprintf(w, "%s looks at the fleet repository\n", device)
 			})
 		},
 	}
-	out.flag(cmd)
-	runDirFlag(cmd.Flags(), &runDir)
+	o.flags(cmd)
 	return cmd
 }

@@ -48,6 +48,7 @@ var events = []word{
 	{schema.EventSuspend, "a person ordered that nothing newer is taken over"},
 	{schema.EventHold, "a person ordered that it runs until resumed"},
 	{schema.EventResume, "a person let the device follow Git again"},
+	{schema.EventReconcile, "a person had the device look at Git at once"},
 }
 
 // explained is a table of words for a help text.

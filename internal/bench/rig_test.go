@@ -163,7 +163,7 @@ func (r *rig) healthy(conn *nats.Conn) {
 
 // reconcile kicks the agent.
 func reconcile(conn *nats.Conn) error {
-	_, err := conn.Request(twin.Prefix(deviceName, "")+".rpc.reconcile", []byte("{}"), 5*time.Second)
+	_, err := conn.Request(twin.Prefix(deviceName, "")+".rpc.reconcile", []byte(`{"by":"bench"}`), 5*time.Second)
 	return err
 }
 

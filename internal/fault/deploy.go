@@ -69,7 +69,7 @@ func (d *Device) DeployOnTrial(modules map[string]string, gate string) string {
 }
 
 // Kick tells the agent to look at the fleet repository now, if it hears.
-func (d *Device) Kick() { _, _ = d.call("reconcile", "{}") }
+func (d *Device) Kick() { _, _ = d.call("reconcile", `{"by":"fault"}`) }
 
 // Status is the agent's report.
 func (d *Device) Status() (schema.Report, error) {
