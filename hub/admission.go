@@ -41,8 +41,7 @@ func devicePermissions(device string) *server.Permissions {
 
 func publishAllowed(device string) []string {
 	return []string{
-		twin.UpMessages(device), twin.UpTwin(device), twin.Up(device) + ".call.*.*", twin.Up(device) + ".answer.>",
-		twin.Up(device) + ".out.>", twin.UpDropped(device), twin.UpResume(device),
+		twin.UpMessages(device), twin.UpTwin(device), twin.Up(device) + ".call.>", twin.Up(device) + ".answer.>",
 	}
 }
 

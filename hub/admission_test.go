@@ -64,13 +64,7 @@ func TestDeviceMayDoItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := nc.Publish("up.a.out.m.n", []byte("hello")); err != nil {
-		t.Error(err)
-	}
-	until(t, "stored", func() bool { return c.held() == 1 })
-	if m, err := nc.Request("up.a.resume", nil, 10*time.Second); err != nil || string(m.Data) != `{"last":1}` {
-		t.Errorf("%v, %v", m, err)
-	}
+	stands(t, nc, "a", batchOf(at(0), 1, 1), at(1))
 	c.follow(schema.Entry{Name: "a", Identity: public})
 	for {
 		m, err := moved.NextMsg(20 * time.Second)

@@ -164,10 +164,8 @@ func TestExternalServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if m, err := nc.Request("up.b.resume", nil, 20*time.Second); err != nil || string(m.Data) != `{"last":0}` {
-		t.Errorf("%v, %v", m, err)
-	}
-	if err := nc.Publish("up.a.out.m.n", nil); err != nil {
+	stands(t, nc, "b", twin.Batch{Lane: "default"}, at(0))
+	if err := nc.Publish(twin.UpMessages("a"), nil); err != nil {
 		t.Fatal(err)
 	}
 	select {

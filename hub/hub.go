@@ -5,9 +5,6 @@
 //	                                       └──▶ fleet.moved
 //	up.<device>.messages              into stream MESSAGES: in order and once, with
 //	                                  what was lost in its place
-//	up.<device>.out.<module>.<name>   stream UP: messages of all devices, in
-//	up.<device>.dropped               order and once per device, and what was lost
-//	up.<device>.resume                how far UP holds a device
 //	up.<device>.twin                  newest document into the KV bucket "twins"
 //
 // The NATS server is embedded, or one that somebody else runs; streams and
@@ -64,7 +61,6 @@ type Hub struct {
 	connect   func(name string) (*nats.Conn, error) // another connection, as nc is one
 	devices   *nats.Conn                            // for what devices send
 	intake    *intake
-	waits     waits
 	work      chan struct{} // one value for each request that is being answered
 }
 

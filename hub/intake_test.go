@@ -401,7 +401,8 @@ func TestPlacesInMemoryAreBounded(t *testing.T) {
 // little does not wait behind whoever sends much.
 func TestQueueIsFair(t *testing.T) {
 	q := newBacklog()
-	batch := func(device string, size int) *delivery { return &delivery{device: device, raw: make([]byte, size)} }
+	large := make([]byte, 1<<20)
+	batch := func(device string, size int) *delivery { return &delivery{device: device, raw: large[:size]} }
 	taken := 0
 	for range 100 {
 		if q.push(batch("greedy", 1000)) {

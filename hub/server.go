@@ -18,10 +18,7 @@ import (
 const (
 	maxPayload = 1 << 20 // bytes of a message, the same as on the device
 	maxTwins   = 1 << 30 // bytes of the twins of the whole fleet
-
-	// maxBatches is how many devices may be in the middle of an atomic batch; the
-	// server's own limit of 50 is for few publishers, and a fleet comes back at once.
-	maxBatches = 20000
+	maxSubs    = 4096    // subscriptions of one connection; a device has about ten
 )
 
 // embedded is the hub's own NATS server.
@@ -110,17 +107,14 @@ func (h *Hub) serverOptions() (*server.Options, error) {
 	}
 	o := &server.Options{
 		ServerName: "tidemark-hub", Host: host, Port: port, NoSigs: true, NoLog: true,
-		MaxPayload: maxPayload, PingInterval: 30 * time.Second, WriteDeadline: 10 * time.Second, AuthTimeout: 10,
+		MaxPayload: maxPayload, MaxSubs: maxSubs, PingInterval: 30 * time.Second, WriteDeadline: 10 * time.Second, AuthTimeout: 10,
 		AlwaysEnableNonce: true, CustomClientAuthentication: h.admission,
 		JetStream: true, JetStreamDomain: "hub", StoreDir: store, SyncAlways: true, DisableJetStreamBanner: true,
 		// Explicit: the automatic limit shrinks with the free disk, and a full
 		// stream then does not come back after a restart (nats-server#3641).
-		JetStreamMaxStore:  2*int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
+		JetStreamMaxStore:  int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
 		JetStreamMaxMemory: 16 << 20,
 	}
-	o.JetStreamLimits.MaxBatchInflightPerStream = maxBatches
-	o.JetStreamLimits.MaxBatchInflightTotal = maxBatches
-	o.JetStreamLimits.MaxBatchTimeout = 2 * time.Minute // one batch over a slow link
 	o.LeafNode.Host, o.LeafNode.Port = leafHost, leafPort
 	o.LeafNode.AuthTimeout = 10
 	// Devices stay at the address that they were given, behind a proxy maybe.

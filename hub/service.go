@@ -23,8 +23,7 @@ const (
 // this device publish to.
 func (h *Hub) serve(ctx context.Context) error {
 	for subject, answer := range map[string]func(ctx context.Context, device string, body []byte) any{
-		"up.*.twin":   h.answerTwin,
-		"up.*.resume": h.answerResume,
+		"up.*.twin": h.answerTwin,
 	} {
 		if _, err := h.nc.QueueSubscribe(subject, queueGroup, func(m *nats.Msg) {
 			h.work <- struct{}{}

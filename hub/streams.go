@@ -14,8 +14,6 @@ const (
 	// acknowledgements through from any leaf, so a device could give one for
 	// another's message.
 	StreamMessages = "MESSAGES"
-	// StreamUp holds the messages of all devices.
-	StreamUp = "UP"
 	// BucketTwins holds the newest document of every twin.
 	BucketTwins = "twins"
 )
@@ -25,22 +23,6 @@ const (
 func (h *Hub) openStreams(ctx context.Context) error {
 	s := h.config.Streams
 	_, err := h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
-		Name:               StreamUp,
-		Description:        "messages of all devices, and what they had to drop",
-		Subjects:           []string{"up.*.out.>", "up.*.dropped"},
-		Storage:            jetstream.FileStorage,
-		Retention:          jetstream.LimitsPolicy,
-		Discard:            jetstream.DiscardOld,
-		MaxBytes:           int64(s.MaxBytes),
-		Replicas:           s.Replicas,
-		AllowAtomicPublish: true,
-		NoAck:              true, // see twin.UpResume
-		AllowDirect:        true,
-	})
-	if err != nil {
-		return fmt.Errorf("stream %s with %d bytes: %w", StreamUp, s.MaxBytes, err)
-	}
-	_, err = h.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name:               StreamMessages,
 		Description:        "messages of all devices, and what does not come of them",
 		Subjects:           []string{"messages.>"},

@@ -4,54 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"time"
 )
 
 // What a device says to the hub, and what the hub answers. See FleetMoved for
 // who may say it.
 
-// UpOut is the subject of a module's message in the hub's stream.
-func UpOut(device, module, name string) string { return Up(device) + ".out." + module + "." + name }
-
-// UpDropped is the subject of a Dropped in the hub's stream.
-func UpDropped(device string) string { return Up(device) + ".dropped" }
-
 // UpTwin is where a device sends the newest Document of one of its twins; the
 // answer is a Receipt.
 func UpTwin(device string) string { return Up(device) + ".twin" }
-
-// UpResume is where a device asks how far it is stored, with an Await or with
-// no body; the answer is a Resume. It is also how a device learns that its
-// messages are stored: the hub's stream acknowledges nothing, because JetStream
-// sends its acknowledgement with the server's own permissions wherever the
-// publisher wants it, so that a device could have it written to another's
-// subject.
-func UpResume(device string) string { return Up(device) + ".resume" }
 
 // Headers of every message in the hub's stream. Device, epoch and sequence
 // name a message for ever: whoever reads the stream twice can tell.
 const (
 	HeaderEpoch = "Tidemark-Epoch" // names one life of the device's outbox; sequences start over with a new one
-	HeaderSeq   = "Tidemark-Seq"   // sequence in the outbox; of a Dropped, the last of its range
+	HeaderSeq   = "Tidemark-Seq"   // sequence in the outbox; of a Lost, the last of its range
 	HeaderTime  = "Tidemark-Time"  // RFC 3339, when the device stored the message, by the device's clock, which may be wrong
 )
-
-// Await asks for an answer as soon as the hub holds this, or after AwaitTime.
-type Await struct {
-	Epoch string `json:"epoch"`
-	Seq   uint64 `json:"seq"`
-}
-
-// AwaitTime is how long the hub waits for what an Await names.
-const AwaitTime = 2 * time.Second
-
-// Resume says how far a device is stored in the hub's stream.
-type Resume struct {
-	Epoch string `json:"epoch,omitempty"` // of the newest message of the device; empty when there is none
-	Seq   uint64 `json:"seq,omitempty"`   // its sequence in the outbox
-	Last  uint64 `json:"last"`            // its sequence in the hub's stream, for Nats-Expected-Last-Subject-Sequence; 0 when there is none
-	Error *Error `json:"error,omitempty"` // why there is no answer; the other fields are then meaningless
-}
 
 // Standing answers a Batch: how far the hub holds the lane now, on its disk.
 type Standing struct {
@@ -85,34 +53,6 @@ type Receipt struct {
 	Desired  uint64 `json:"desiredVersion,omitempty"`  // that the hub holds
 	Reported uint64 `json:"reportedVersion,omitempty"` // that the hub holds
 	Error    *Error `json:"error,omitempty"`           // why the document was not looked at
-}
-
-// Dropped tells the hub that a range of an outbox never comes. It stands in
-// the hub's stream in the place of what is missing.
-type Dropped struct {
-	Epoch  string `json:"epoch"`
-	From   uint64 `json:"from"`   // first sequence that is missing
-	To     uint64 `json:"to"`     // last sequence that is missing
-	Reason string `json:"reason"` // one of the Dropped constants
-}
-
-// What Dropped.Reason may say.
-const (
-	DroppedTTL     = "ttl"     // waited longer than its time to live
-	DroppedBound   = "bound"   // the oldest, when the outbox was full
-	DroppedDamaged = "damaged" // what is on the device's disk cannot be read
-)
-
-// ReadResume reads a Resume from the wire; an Error in it is the error.
-func ReadResume(data []byte) (Resume, error) {
-	var r Resume
-	if err := readAnswer("resume", data, &r); err != nil {
-		return Resume{}, err
-	}
-	if r.Error != nil {
-		return Resume{}, r.Error
-	}
-	return r, nil
 }
 
 // ReadReceipt reads a Receipt from the wire; an Error in it is the error.

@@ -82,7 +82,7 @@ func (r *rig) drain(t *testing.T, f *table, n int) {
 		}
 		js, err := jetstream.New(nc)
 		if err == nil {
-			up, err = js.Stream(ctx, hub.StreamUp)
+			up, err = js.Stream(ctx, hub.StreamMessages)
 		}
 		if err != nil {
 			nc.Close()

@@ -39,7 +39,7 @@ func main() {
 	defer nc.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	n, err := audit(ctx, nc, twin.UpOut(*device, *module, "reading"))
+	n, err := audit(ctx, nc, twin.LaneOut(*device, "*", *module, "reading"))
 	if err == nil && n < *upto {
 		err = fmt.Errorf("only 1 to %d have come, not yet %d", n, *upto)
 	}
@@ -55,7 +55,7 @@ func audit(ctx context.Context, nc *nats.Conn, subject string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	stream, err := js.Stream(ctx, "UP")
+	stream, err := js.Stream(ctx, "MESSAGES")
 	if err != nil {
 		return 0, err
 	}
