@@ -88,7 +88,7 @@ func (d *device) Check(c server.ClientAuthentication) bool {
 	if module != "" {
 		p := twin.Prefix("d1", module)
 		user.Permissions = &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: []string{p + ".twin.*", p + ".out.>", p + ".hub.>", "devices.d1.modules.callee.rpc.allowed"}},
+			Publish:   &server.SubjectPermission{Allow: []string{p + ".twin.*", p + ".out.>", p + ".hub.>", p + ".call.callee.allowed"}},
 			Subscribe: &server.SubjectPermission{Allow: []string{p + ".twin.desired", p + ".in.>", p + ".rpc.>", twin.Inbox("d1", module) + ".>"}},
 			Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute},
 		}
@@ -407,7 +407,16 @@ func TestMethodsAndCalls(t *testing.T) {
 	d := newDevice(t)
 	d.key("m")
 	d.key("callee")
-	caller, callee := d.client("m"), d.client("callee")
+	caller, callee, agent := d.client("m"), d.client("callee"), d.agent()
+	d.answer(agent, "devices.d1.modules.m.call.*.*", func(m *nats.Msg) {
+		go func() {
+			method := strings.TrimPrefix(m.Subject, "devices.d1.modules.m.call.callee.")
+			a, err := agent.RequestMsg(&nats.Msg{Subject: "devices.d1.modules.callee.rpc." + method, Header: m.Header, Data: m.Data}, patience)
+			if err == nil {
+				_ = m.Respond(a.Data)
+			}
+		}()
+	})
 	running := make(chan struct{}, 64)
 	err := errors.Join(
 		callee.OnMethod("allowed", func(ctx context.Context, body []byte) ([]byte, error) {

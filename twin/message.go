@@ -9,7 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// HeaderFrom is, on P.in.<name>, who sent the message: "<module>/<output>".
+// HeaderFrom is, on P.in.<name>, who sent the message: "<module>/<output>"; on
+// P.rpc.<name>, the module that calls, when it is one.
 const HeaderFrom = "Tidemark-From"
 
 // Message is what came by a route to P.in.<name>. Epoch and Seq name it for

@@ -131,5 +131,8 @@ func (c *Client) callee(target string) (string, error) {
 	if module == hub {
 		return c.prefix + ".hub." + method, nil
 	}
+	if isTwo && c.Module != "" {
+		return c.prefix + ".call." + module + "." + method, nil
+	}
 	return Prefix(c.Device, module) + ".rpc." + method, nil
 }

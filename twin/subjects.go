@@ -13,6 +13,7 @@ import "strings"
 //	P.in.<name>      request  to the module: a message that was routed to it, see Message; an empty answer takes it
 //	P.rpc.<name>     request  direct methods; see HeaderTimeout and ReadReply
 //	P.hub.<name>     request  by the module: a service at the hub; refused at once while there is no link
+//	P.call.<m>.<n>   request  by the module: method n of module m, where the definition allows it; by way of the agent, because whoever answers a request publishes where that says, with rights of its own
 //
 // Names are DNS labels, so no name can hold a dot or a wildcard.
 func Prefix(device, module string) string {

@@ -1,11 +1,8 @@
 package leaf
 
 import (
-	"errors"
-	"fmt"
 	"maps"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +10,6 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/internal/challenge"
-	"github.com/tidemark-edge/tidemark/twin"
 )
 
 // maxModuleConnections is how many connections one module may have at a time.
@@ -24,45 +20,33 @@ const maxModuleConnections = 8
 // declared modules with no reload.
 type admission struct {
 	device string
-	runDir string
+	uptime func() time.Duration // of this boot: what keys are counted down by
 
-	mu     sync.Mutex
-	server *server.Server      // nil until the server runs
-	grants map[string]*grant   // by public NKey
-	keys   map[string]string   // public NKey of each admitted module, by name
-	wanted map[string]bool     // declared modules, admitted or still without a key
-	ports  map[int]string      // module whose door a connection came in by, by source port
-	conns  map[string][]uint64 // connections of each module
+	mu      sync.Mutex
+	server  *server.Server     // nil until the server runs
+	grants  map[string]*grant  // by public NKey
+	tenants map[string]*tenant // declared modules, by name
+	ports   map[int]string     // module whose door a connection came in by, by source port
 }
 
 // grant is what one key may do.
 type grant struct {
-	account     string
-	module      string              // empty for the agent and the operator
-	permissions *server.Permissions // nil permits everything in the account
+	account string
+	tenant  *tenant       // nil for the agent and the operator, who may do everything in the account
+	until   time.Duration // uptime at which the key ends; 0 is never
 }
 
-func newAdmission(device, runDir string) *admission {
+// tenant is a declared module.
+type tenant struct {
+	name        string
+	permissions *server.Permissions
+	conns       map[uint64]string // the key of each of its connections
+}
+
+func newAdmission(device string, uptime func() time.Duration) *admission {
 	return &admission{
-		device: device, runDir: runDir,
-		grants: map[string]*grant{}, keys: map[string]string{}, wanted: map[string]bool{},
-		ports: map[int]string{}, conns: map[string][]uint64{},
-	}
-}
-
-// modulePermissions are the scope of a module: its own prefix, and of that only
-// what twin.Prefix lists. Everything else is refused, JetStream included.
-func modulePermissions(device, module string) *server.Permissions {
-	p := twin.Prefix(device, module)
-	return &server.Permissions{
-		Publish: &server.SubjectPermission{Allow: []string{
-			p + ".twin.get", p + ".twin.reported", p + ".out.>",
-		}},
-		Subscribe: &server.SubjectPermission{Allow: []string{
-			p + ".twin.desired", p + ".in.>", p + ".rpc.>", twin.Inbox(device, module) + ".>",
-		}},
-		// One answer to each request that the module receives.
-		Response: &server.ResponsePermission{MaxMsgs: 1, Expires: 2 * time.Minute},
+		device: device, uptime: uptime,
+		grants: map[string]*grant{}, tenants: map[string]*tenant{}, ports: map[int]string{},
 	}
 }
 
@@ -85,60 +69,109 @@ func (a *admission) allow(key nkeys.KeyPair, account string) error {
 	return nil
 }
 
-// declare admits exactly these modules, each as soon as it has a key, and ends
-// the connections of all others.
-func (a *admission) declare(modules []string, warn func(error)) {
+// declare admits exactly these modules, with these permissions, each as soon as
+// it has a key. The connections of all others end, and those of a module whose
+// permissions are other ones now, which then comes back with those.
+func (a *admission) declare(modules map[string]*server.Permissions) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	clear(a.wanted)
-	for _, module := range modules {
-		a.wanted[module] = true
-		key, err := readModuleKey(a.runDir, module)
-		if err == nil {
-			a.admit(module, key)
-		} else if !errors.Is(err, errNoSeed) {
-			warn(fmt.Errorf("admit module %s: %w", module, err))
+	for name, t := range a.tenants {
+		if _, ok := modules[name]; !ok {
+			a.dismiss(t)
 		}
 	}
-	for _, module := range slices.Collect(maps.Keys(a.keys)) {
-		if !a.wanted[module] {
-			a.dismiss(module)
+	for name, permissions := range modules {
+		t := a.tenants[name]
+		switch {
+		case t == nil:
+			a.tenants[name] = &tenant{name: name, permissions: permissions, conns: map[uint64]string{}}
+		case !samePermissions(t.permissions, permissions):
+			t.permissions = permissions
+			a.cut(t, "")
 		}
 	}
 }
 
-// key sets the key of a module, which takes effect when it is declared.
-func (a *admission) key(module, public string) {
+// key gives a declared module this key, beside those that it had before. Any
+// other ends, with its connections.
+func (a *admission) key(module, public string, old []oldKey) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.wanted[module] {
-		a.admit(module, public)
-	}
-}
-
-func (a *admission) admit(module, public string) {
-	if a.keys[module] == public {
+	t := a.tenants[module]
+	if t == nil {
 		return
 	}
-	a.dismiss(module)
-	a.keys[module] = public
-	a.grants[public] = &grant{
-		account: accountLocal, module: module,
-		permissions: modulePermissions(a.device, module),
+	good := map[string]time.Duration{}
+	for _, o := range old {
+		good[o.Key] = o.Until
+	}
+	good[public] = 0
+	a.revoke(t, func(public string, _ *grant) bool { _, ok := good[public]; return !ok })
+	for public, until := range good {
+		a.grants[public] = &grant{account: accountLocal, tenant: t, until: until}
 	}
 }
 
-// dismiss takes a module's key away and ends its connections.
-func (a *admission) dismiss(module string) {
-	delete(a.grants, a.keys[module])
-	delete(a.keys, module)
-	for _, id := range a.conns[module] {
+// recall ends a module's connections, so that its clients come back.
+func (a *admission) recall(module string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t := a.tenants[module]; t != nil {
+		a.cut(t, "")
+	}
+}
+
+// expire ends the keys whose time is over, and what is connected with them.
+func (a *admission) expire() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := a.uptime()
+	for _, t := range a.tenants {
+		a.revoke(t, func(_ string, g *grant) bool { return g.until > 0 && g.until <= now })
+	}
+}
+
+// dismiss takes a module's keys away and ends its connections.
+func (a *admission) dismiss(t *tenant) {
+	a.revoke(t, func(string, *grant) bool { return true })
+	delete(a.tenants, t.name)
+}
+
+// revoke takes those keys of a module away that end says, and ends the
+// connections with them.
+func (a *admission) revoke(t *tenant, end func(public string, g *grant) bool) {
+	for public, g := range a.grants {
+		if g.tenant == t && end(public, g) {
+			delete(a.grants, public)
+			a.cut(t, public)
+		}
+	}
+}
+
+// cut ends a module's connections with this key, or with any when it is empty.
+func (a *admission) cut(t *tenant, public string) {
+	for id, with := range t.conns {
+		if public != "" && with != public {
+			continue
+		}
+		delete(t.conns, id)
 		if a.server != nil {
 			// Not from here: closing a connection may ask for what we hold.
 			go a.server.DisconnectClientByID(id)
 		}
 	}
-	delete(a.conns, module)
+}
+
+// connections is how many connections a module has.
+func (a *admission) connections(module string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.tenants[module]
+	if t == nil || a.server == nil {
+		return 0
+	}
+	a.sweep(t)
+	return len(t.conns)
 }
 
 // cameBy notes that the connection from this source port came in by the door of
@@ -163,23 +196,26 @@ func (a *admission) Check(c server.ClientAuthentication) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g, ok := a.grants[c.GetOpts().Nkey]
-	if !ok || a.server == nil {
+	public := c.GetOpts().Nkey
+	g, ok := a.grants[public]
+	if !ok || a.server == nil || g.until > 0 && g.until <= a.uptime() {
 		return false
 	}
-	if door, ok := a.door(c.RemoteAddress()); ok && door != g.module {
+	user := &server.User{Username: "agent"}
+	if g.tenant != nil {
+		user.Username, user.Permissions = g.tenant.name, g.tenant.permissions
+	}
+	if door, ok := a.door(c.RemoteAddress()); ok && (g.tenant == nil || door != g.tenant.name) {
 		return false
 	}
-	account, err := a.server.LookupAccount(g.account)
-	if err != nil {
+	var err error
+	if user.Account, err = a.server.LookupAccount(g.account); err != nil {
 		return false
 	}
-	if g.module != "" && !a.count(g.module, c.GetID()) {
+	if g.tenant != nil && !a.count(g.tenant, c.GetID(), public) {
 		return false
 	}
-	c.RegisterUser(&server.User{
-		Username: userName(g), Account: account, Permissions: g.permissions,
-	})
+	c.RegisterUser(user)
 	return true
 }
 
@@ -194,24 +230,16 @@ func (a *admission) door(from net.Addr) (module string, ok bool) {
 }
 
 // count adds a connection to a module's, unless it has too many already.
-func (a *admission) count(module string, id uint64) bool {
-	open := slices.DeleteFunc(a.conns[module], func(id uint64) bool {
-		return a.server.GetClient(id) == nil
-	})
-	if !slices.Contains(open, id) { // a client may say CONNECT twice
-		if len(open) >= maxModuleConnections {
-			a.conns[module] = open
-			return false
-		}
-		open = append(open, id)
+func (a *admission) count(t *tenant, id uint64, public string) bool {
+	a.sweep(t)
+	if _, again := t.conns[id]; !again && len(t.conns) >= maxModuleConnections { // a client may say CONNECT twice
+		return false
 	}
-	a.conns[module] = open
+	t.conns[id] = public
 	return true
 }
 
-func userName(g *grant) string {
-	if g.module != "" {
-		return g.module
-	}
-	return "agent"
+// sweep forgets connections that are no more.
+func (a *admission) sweep(t *tenant) {
+	maps.DeleteFunc(t.conns, func(id uint64, _ string) bool { return a.server.GetClient(id) == nil })
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -17,7 +16,7 @@ import (
 // says reaches the hub by itself, nor the other way round. Who called whom, with
 // what and with which answer, is written nowhere.
 const (
-	maxModuleCalls = 16  // of one module at a time, each way
+	maxModuleCalls = 16  // of one module at a time: to it from the hub, and by it
 	maxBridged     = 128 // from the hub to all modules at a time
 )
 
@@ -57,25 +56,12 @@ func (m *methods) toModule(msg *nats.Msg) {
 	}
 	started := m.start(func() {
 		defer m.give(module)
-		answer, err := m.askModule(msg, limit)
+		answer, err := m.askModule(passed(msg, msg.Subject, limit), limit)
 		respond(msg, answer, err)
 	})
 	if !started {
 		m.give(module)
 	}
-}
-
-func (m *methods) askModule(msg *nats.Msg, limit time.Duration) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(m.ctx, limit)
-	defer cancel()
-	answer, err := m.local.RequestMsgWithContext(ctx, passed(msg, msg.Subject, limit))
-	switch {
-	case err == nil:
-		return answer.Data, nil
-	case errors.Is(err, nats.ErrNoResponders):
-		return nil, &twin.Error{Code: twin.CodeOffline, Message: "the module is not connected, or has no such method"}
-	}
-	return nil, unanswered(err, limit)
 }
 
 // passed is a call as it is passed on: of its headers, only its time.
@@ -114,54 +100,6 @@ func (m *methods) give(module string) {
 	defer m.mu.Unlock()
 	if m.bridged[module]--; m.bridged[module] == 0 {
 		delete(m.bridged, module)
-	}
-}
-
-// serveHub passes a module's calls of services at the hub on. They come by the
-// connection of the module's own twin, so that one who floods it harms itself.
-func (s *service) serveHub() error {
-	if s.module == "" {
-		return nil
-	}
-	sub, err := s.conn.Subscribe(twin.Prefix(s.twins.device, s.module)+".hub.*", s.toHub)
-	if err != nil {
-		return err
-	}
-	return sub.SetPendingLimits(maxQueued, maxQueuedBytes)
-}
-
-// toHub passes one call on.
-func (s *service) toHub(msg *nats.Msg) {
-	if !s.mayReply(msg) {
-		return
-	}
-	name := msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:]
-	limit, err := twin.CallTime(msg.Header)
-	if err == nil && schema.CheckName(name) != nil {
-		err = &twin.Error{Code: twin.CodeNotFound, Message: "no service has such a name"}
-	}
-	if err == nil && len(msg.Data) > twin.MaxBody {
-		err = &twin.Error{Code: twin.CodeTooLarge, Message: fmt.Sprintf("body has %d bytes, and may have %d", len(msg.Data), twin.MaxBody)}
-	}
-	if err == nil {
-		select {
-		case s.calls <- struct{}{}:
-		default:
-			err = errBusy
-		}
-	}
-	if err != nil {
-		respond(msg, nil, err)
-		return
-	}
-	m := s.twins.methods
-	started := m.start(func() {
-		defer func() { <-s.calls }()
-		answer, err := m.askHub(passed(msg, twin.UpCall(m.device, s.module, name), limit), limit)
-		respond(msg, answer, err)
-	})
-	if !started {
-		<-s.calls
 	}
 }
 

@@ -30,14 +30,12 @@ func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 	}
 	schemas := map[string]*schema.ReportedSchema{"": nil}
 	keep := map[string]bool{}
-	names := make([]string, 0, len(desired.Modules))
 	for _, m := range desired.Modules {
 		compiled, err := compileReported(m.Twin.Reported)
 		if err != nil {
 			return fmt.Errorf("declare: twin of module %s: %w", m.Name, err)
 		}
 		schemas[m.Name], keep[m.Name] = compiled, true
-		names = append(names, m.Name)
 	}
 	news, events, err := l.store.declare(desired)
 	if err != nil {
@@ -46,7 +44,7 @@ func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 	for _, e := range events {
 		l.overrides.note(e)
 	}
-	l.admission.declare(names, l.warn)
+	l.admitAll(desired.Modules)
 	l.doors.closeModules(keep)
 	errServe := l.twins.serve(schemas)
 	errForget := forget(l.config.RunDir, keep)

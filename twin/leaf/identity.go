@@ -29,19 +29,18 @@ func (l *Leaf) Identity(_ context.Context, module string, uid, gid uint32) (dir 
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
 	dir = moduleDir(l.config.RunDir, module)
-	public, err := readModuleKey(l.config.RunDir, module)
-	if err != nil {
+	if _, err := readModuleKey(l.config.RunDir, module); err != nil {
 		if !errors.Is(err, errNoSeed) && !errors.Is(err, errBadSeed) {
 			return "", nil, fmt.Errorf("module identity: %w", err)
 		}
-		if public, err = makeModuleDir(dir); err != nil {
+		if err := makeModuleDir(dir); err != nil {
 			return "", nil, fmt.Errorf("module identity: %w", err)
 		}
 	}
 	if err := own(dir, uid, gid); err != nil {
 		return "", nil, fmt.Errorf("module identity: %w", err)
 	}
-	l.admission.key(module, public)
+	l.admit(module)
 	l.courier.write(module)
 	return dir, map[string]string{
 		twin.EnvURL:      l.ClientURL(),
@@ -58,27 +57,26 @@ func readModuleKey(runDir, module string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer key.Wipe()
 	return key.PublicKey()
 }
 
 // makeModuleDir makes a module's directory with a new seed in it. It appears
 // whole or not at all.
-func makeModuleDir(dir string) (public string, err error) {
+func makeModuleDir(dir string) error {
 	temp := filepath.Join(filepath.Dir(dir), "new."+filepath.Base(dir)) // no module's name has a dot
 	if err := errors.Join(os.RemoveAll(temp), os.RemoveAll(dir)); err != nil {
-		return "", err
+		return err
 	}
 	if err := os.Mkdir(temp, 0o700); err != nil {
-		return "", err
+		return err
 	}
 	key, err := writeSeed(filepath.Join(temp, identityFile), 0o400)
 	if err != nil {
-		return "", err
+		return err
 	}
-	if err := os.Rename(temp, dir); err != nil {
-		return "", err
-	}
-	return key.PublicKey()
+	key.Wipe()
+	return os.Rename(temp, dir)
 }
 
 // own gives a module's directory to the user that the module runs as, and to

@@ -41,6 +41,7 @@ type Config struct {
 	RunDir    string          // on tmpfs: seeds of modules and of the operator; a tmpfs is mounted there where there is none
 	Listen    string          // host:port for clients, and the port inside modules' network namespaces; the host is loopback or 0.0.0.0; port 0 takes a free one
 	Hub       *schema.HubLink // nil: the device stands alone
+	Grants    schema.Grants   // what definitions may allow modules beyond their own subjects
 	MaxStore  int64           // bytes that JetStream may take on disk; 0 is 512 MiB
 	MaxMemory int64           // bytes that JetStream may take for memory streams; 0 is 8 MiB
 	Warn      func(error)     // told what a person should know and no call returns, from any goroutine; may be nil
@@ -62,6 +63,7 @@ type Leaf struct {
 	config    Config
 	server    *server.Server
 	admission *admission
+	keyring   *keyring      // guarded by declaring
 	agent     nkeys.KeyPair // of our own connections inside the device; never leaves the process
 	uplink    nkeys.KeyPair // of our own connections to the hub; never leaves the process
 	port      int           // that clients connect to
@@ -111,7 +113,10 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err := l.makeKeys(); err != nil {
 		return nil, err
 	}
-	l.admission.declare(l.store.declared(), l.warn)
+	if l.keyring, err = openKeyring(config.RunDir, l.warn); err != nil {
+		return nil, err
+	}
+	l.admitBefore()
 	if l.server, err = startServer(ctx, config, host, port, l.admission, l.log); err != nil {
 		return nil, err
 	}
@@ -133,6 +138,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	}
 	l.running.Go(func() { l.courier.run(l.closing) })
 	l.running.Go(func() { l.watchOverrides(l.closing) })
+	l.running.Go(func() { l.expireKeys(l.closing) })
 	return l, nil
 }
 
@@ -183,7 +189,7 @@ func (l *Leaf) makeKeys() error {
 	if l.uplink, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	l.admission = newAdmission(l.config.Device, l.config.RunDir)
+	l.admission = newAdmission(l.config.Device, l.config.clock.uptime)
 	return errors.Join(l.admission.allow(l.agent, accountLocal), l.admission.allow(l.uplink, accountUplink))
 }
 

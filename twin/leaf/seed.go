@@ -39,7 +39,8 @@ func readSeed(path string) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := nkeys.FromSeed(bytes.TrimSpace(data))
+	key, err := nkeys.FromSeed(bytes.TrimSpace(data)) // copies it
+	clear(data)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, errBadSeed)
 	}
@@ -61,7 +62,9 @@ func writeSeed(path string, mode fs.FileMode) (nkeys.KeyPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	return key, writeNew(path, append(seed, '\n'), mode)
+	line := append(bytes.Clone(seed), '\n') // the key keeps its own
+	defer clear(line)
+	return key, writeNew(path, line, mode)
 }
 
 // writeNew writes a file that must not exist yet, and syncs it.

@@ -135,7 +135,7 @@ func (s *service) open() (err error) {
 	if err = s.sub.SetPendingLimits(maxQueued, maxQueuedBytes); err != nil {
 		return err
 	}
-	if err = s.serveHub(); err != nil {
+	if err = s.serveCalls(); err != nil {
 		return err
 	}
 	return s.conn.Flush()
