@@ -6,10 +6,15 @@ import (
 	"github.com/tidemark-edge/tidemark/internal/boot"
 )
 
-// chargeAhead is how much of an override's time is charged in advance, and so
-// how often what is left is written down. A boot of the machine can end an
-// override earlier by that, and never later.
-const chargeAhead = time.Minute
+const (
+	// chargeAhead is how much of an override's time is charged in advance when what
+	// is left is written down. A boot of the machine ends an override earlier by that
+	// at most, and never later.
+	chargeAhead = 2 * time.Minute
+	// chargeEvery is how often it is looked at, so that there is always some left of
+	// what was charged.
+	chargeEvery = time.Minute
+)
 
 // countdown is what is left of an override, measured by time that passes rather
 // than by the wall clock. While the machine is off no time passes.
@@ -62,7 +67,7 @@ func (c clock) charged(d countdown) countdown {
 	return d
 }
 
-// stale reports whether more has passed than is charged.
+// stale reports whether what is charged is nearly used up.
 func (c clock) stale(d countdown) bool {
-	return d != countdown{} && (d.Boot != c.boot || d.Due-c.uptime() < d.Left)
+	return d != countdown{} && (d.Boot != c.boot || d.Due-c.uptime() <= d.Left+chargeEvery)
 }

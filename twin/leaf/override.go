@@ -23,7 +23,7 @@ type OverrideState struct {
 // the device where module is empty (iotedge#645): o names Patch, By and Reason,
 // its times are set here. It ends after lasts, of time in which the machine is
 // on, whatever its wall clock says; 0: when somebody calls Clear. A boot can make
-// it end up to a minute earlier, never later.
+// it end up to two minutes earlier, never later.
 //
 // A twin has one override at most: another one replaces it wholly, so that what
 // is set is what one person asked for, and that one is returned. A commit that

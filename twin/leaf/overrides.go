@@ -97,7 +97,7 @@ func (l *Leaf) watchOverrides(ctx context.Context) {
 func (l *Leaf) expire() (next time.Duration) {
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
-	next = chargeAhead
+	next = chargeEvery
 	var stale []string
 	for _, state := range l.Overrides() {
 		e, _ := l.store.get(state.Module)
