@@ -139,6 +139,8 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	l.running.Go(func() { l.courier.run(l.closing) })
 	l.running.Go(func() { l.watchOverrides(l.closing) })
 	l.running.Go(func() { l.expireKeys(l.closing) })
+	healer := &healer{server: l.server, config: jetStreamConfig(config), warn: l.warn}
+	l.running.Go(func() { healer.run(l.closing) })
 	return l, nil
 }
 

@@ -62,7 +62,7 @@ func startServer(ctx context.Context, c Config, host string, port int, a *admiss
 }
 
 func serverOptions(c Config, host string, port int, a *admission) (*server.Options, error) {
-	store := filepath.Join(c.StateDir, "jetstream")
+	store := jetStreamDir(c)
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, err
 	}
@@ -110,3 +110,15 @@ func serverOptions(c Config, host string, port int, a *admission) (*server.Optio
 	o.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
 	return o, nil
 }
+
+// jetStreamConfig is what the server makes of the options for itself, which it
+// does not tell.
+func jetStreamConfig(c Config) server.JetStreamConfig {
+	return server.JetStreamConfig{
+		StoreDir: jetStreamDir(c), Domain: c.Device, MaxStore: c.MaxStore, MaxMemory: c.MaxMemory,
+		SyncInterval: 2 * time.Minute, SyncAlways: true, CompressOK: true, Strict: true,
+	}
+}
+
+// jetStreamDir is where JetStream keeps its streams, one folder below.
+func jetStreamDir(c Config) string { return filepath.Join(c.StateDir, "jetstream") }

@@ -50,6 +50,10 @@ type service struct {
 
 	mu       sync.Mutex
 	reported *schema.ReportedSchema // nil accepts all
+
+	pacing sync.Mutex
+	pace   pace
+	warned bool // that it is slowed down; run's own
 }
 
 // newTwins answers for every twin that is declared.
@@ -164,6 +168,7 @@ func (s *service) run() {
 		if err != nil {
 			return // unsubscribed, or closed
 		}
+		s.slow()
 		batch := []*nats.Msg{first}
 		for len(batch) < maxBatch {
 			if n, _, err := s.sub.Pending(); err != nil || n == 0 {

@@ -66,14 +66,19 @@ func (s *service) tryUpdate(updates []*nats.Msg) ([]outcome, error) {
 	if next.Version == base.Version {
 		return outcomes, nil
 	}
+	size := 0
 	errs := s.twins.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
 		e, ok := get(s.module)
 		if !ok || e.Document.Removed || e.Document.Properties.Reported.Version != base.Version {
 			return nil, errMoved
 		}
 		e.Document.Properties.Reported = next
+		size = len(e.Document.Encode())
 		return []entry{e}, nil
 	})
+	if size > 0 {
+		s.wrote(size)
+	}
 	return outcomes, errs[0]
 }
 
