@@ -123,6 +123,7 @@ type Reconciler struct {
 	ends     turns // of those who remove or stop one
 
 	events    *history.Log       // what happened to revisions
+	early     []schema.Event     // to be added once there is one; guarded by deciding
 	revisions *history.Revisions // definitions to return to
 
 	work    sync.WaitGroup // everything that Run started
@@ -257,5 +258,6 @@ func (r *Reconciler) load() {
 		r.preserve() // also what became good just before the agent ended
 		r.retell()
 	}
+	r.noteEarly()
 	r.countStart()
 }

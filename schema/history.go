@@ -31,13 +31,16 @@ type Event struct {
 
 // What Event.Kind may say.
 const (
-	EventTakenOver  = "taken-over"  // the revision is the target, on trial
-	EventHealthy    = "healthy"     // it passed its gate
-	EventRefused    = "refused"     // it is not run
-	EventRolledBack = "rolled-back" // it failed its trial, or a person left it
-	EventRetry      = "retry"       // a person had it tried again
-	EventSuspend    = "suspend"     // a person stopped updates
-	EventHold       = "hold"        // a person had the device stay at the revision
-	EventResume     = "resume"      // a person let the device follow Git again
-	EventReconcile  = "reconcile"   // a person had the device look at Git at once; again and again by the same is once
+	EventTakenOver  = "taken-over"     // the revision is the target, on trial
+	EventHealthy    = "healthy"        // it passed its gate
+	EventRefused    = "refused"        // it is not run
+	EventRolledBack = "rolled-back"    // it failed its trial, or a person left it
+	EventRetry      = "retry"          // a person had it tried again
+	EventSuspend    = "suspend"        // a person stopped updates
+	EventHold       = "hold"           // a person had the device stay at the revision
+	EventResume     = "resume"         // a person let the device follow Git again
+	EventOverride   = "override"       // a person set desired of a twin over what Git says
+	EventOverridden = "override-ended" // such an override ended; Reason says how
+	EventRotate     = "rotate"         // a person had a module get a new key
+	EventReconcile  = "reconcile"      // a person had the device look at Git at once; again and again by the same is once
 )

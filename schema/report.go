@@ -15,6 +15,8 @@ type Report struct {
 	Newest            Revision                `json:"newest,omitzero"`   // newest acceptable commit, when it is not Revision
 	Order             *Order                  `json:"order,omitempty"`   // what a person ordered and what keeps the device from following Git
 	Modules           map[string]ModuleReport `json:"modules,omitempty"`
+
+	Surroundings // of the modules; in JSON among the fields above
 }
 
 // AgentInfo describes the agent itself.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing"
 	"github.com/tidemark-edge/tidemark/twin/leaf"
+	"github.com/tidemark-edge/tidemark/twin/outbox"
 )
 
 func newAgent() *cobra.Command {
@@ -76,15 +78,6 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	}
 	defer source.Close()
 
-	l, err := leaf.Open(ctx, leaf.Config{
-		Device: config.Device, StateDir: config.StateDir, RunDir: config.RunDir,
-		Listen: config.Leaf.Listen, Hub: config.Hub, MaxStore: storeFor(config.Outbox), Warn: warn("leaf"),
-	})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-
 	runtime, err := containerd.Open(config.Containerd)
 	if err != nil {
 		return err
@@ -93,36 +86,53 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	runtime.Images.Registries, runtime.Images.Reserve = config.Registries, config.Disk.Reserve
 	runtime.StateDir, runtime.RunDir = config.StateDir, config.RunDir
 	runtime.HostMounts, runtime.HostNetwork = config.HostMounts, config.HostNetwork
-	runtime.Identity, runtime.Attach = l.Identity, l.Attach
 	runtime.LogBytes, runtime.Warn = int64(config.Logs.MaxBytes), warn("containerd")
 
+	report := &reporter{news: make(chan struct{}, 1)}
 	bootID, _ := boot.ID() // empty where the kernel does not tell: no start of the agent counts as a boot then
 	r := &reconciler.Reconciler{
 		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
 		Boot:   bootID,
 		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
-		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime.Images, verifier}, Reporter: l,
-		Renderer: sandboxAt(config.Repository.Path), Permits: runtime.Permits, Prober: probers{runtime, l}, Output: runtime,
+		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime.Images, verifier}, Reporter: report,
+		Renderer: sandboxAt(config.Repository.Path), Permits: permits(config, runtime), Output: runtime,
 	}
+	l, err := leaf.Open(ctx, leaf.Config{
+		Device: config.Device, StateDir: config.StateDir, RunDir: config.RunDir,
+		Listen: config.Leaf.Listen, Hub: config.Hub, MaxStore: storeFor(config.Outbox), Warn: warn("leaf"),
+		Grants: config.Grants, Signal: runtime.Signal,
+		Noted: func(e leaf.OverrideEvent) { r.Note(overrideEvent(e)); report.changed() },
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+
+	runtime.Identity, runtime.Attach = l.Identity, l.Attach
+	r.Prober = probers{runtime, l}
 
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	outbox := &post{warn: warn("outbox"), again: 10 * time.Second, open: func(ctx context.Context) (*messages, error) {
-		return openOutbox(ctx, l, config, r.Moved, warn("outbox"))
+	spread := hints{look: r.Moved}
+	queues := &post{warn: warn("outbox"), again: 10 * time.Second, open: func(ctx context.Context) (*messages, error) {
+		return openOutbox(ctx, l, config, spread.heard, warn("outbox"))
 	}}
-	defer func() { err = errors.Join(err, outbox.close()) }()
-	way := func(ctx context.Context) uplink { return uplinkOf(ctx, config, l, outbox) }
-	if err := handleMethods(l, r, runtime.Permits, way); err != nil {
+	defer func() { err = errors.Join(err, queues.close()) }()
+	view := around{config: config, leaf: l, post: queues, clock: &wallClock{synchronized: kernelSynchronized}}
+	view.clock.wrote(newestWritten(l))
+	report.inner, report.route, report.look = l, queues.route, view.look
+	m := methods{leaf: l, reconciler: r, permits: r.Permits, look: view.look}
+	if err := m.handle(); err != nil {
 		return err
 	}
-	opened := outbox.try(ctx)
-	parts.Go(func() { outbox.run(ctx, opened) })
+	opened := queues.try(ctx)
+	parts.Go(func() { queues.run(ctx, opened) })
 	if config.Hub != nil {
 		parts.Go(func() {
-			news := linkNews{log: log, kick: outbox.kick, moved: r.Moved}
-			l.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()) })
+			news := linkNews{log: log, kick: queues.kick, moved: r.Moved}
+			l.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()); report.changed() })
 		})
 	}
 	parts.Go(func() { runtime.Watch(ctx, r.Kick) })
@@ -130,6 +140,7 @@ func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) 
 	parts.Go(func() { runtime.KeepLogs(ctx) })
 	parts.Go(func() { logMended(ctx, source, log) })
 	parts.Go(func() { settle(ctx) })
+	parts.Go(func() { report.watch(ctx, warn("twin")) })
 	log.Info("agent started", "device", config.Device, "version", version, "leaf", l.ClientURL())
 	notify("READY=1")
 	err = r.Run(ctx)
@@ -176,6 +187,18 @@ func logMended(ctx context.Context, source *gitsource.Source, log *slog.Logger) 
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// permits says why a definition may not be this device's, whatever was reviewed:
+// its owner does not allow what a module asks for, or its routes do not fit.
+func permits(config schema.AgentConfig, runtime *containerd.Runtime) func(schema.Desired) error {
+	return func(desired schema.Desired) error {
+		return cmp.Or(
+			runtime.Permits(desired),
+			leaf.Permits(desired, config.Grants),
+			outbox.Permits(desired.Routes, int64(config.Outbox.MaxBytes)),
+		)
 	}
 }
 

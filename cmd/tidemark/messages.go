@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,9 +23,14 @@ type post struct {
 	again time.Duration // the wait after it could not be opened
 	warn  func(error)
 
-	mu     sync.Mutex
-	inside *messages // nil until it is open
-	closed bool
+	routing sync.Mutex // held while routes are handed to it; before mu
+
+	mu      sync.Mutex
+	inside  *messages      // nil until it is open
+	routes  []schema.Route // of the definition
+	pending bool           // it does not go by them yet
+	problem string         // why; empty when nothing went wrong
+	closed  bool
 }
 
 // try opens it.
@@ -33,29 +40,71 @@ func (p *post) try(ctx context.Context) error {
 		return err
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	if p.closed {
+		p.mu.Unlock()
 		return m.close()
 	}
 	p.inside = m
+	p.mu.Unlock()
+	p.arrange(ctx)
 	return nil
 }
 
-// run opens it where the first try did not, however often that takes.
-func (p *post) run(ctx context.Context, err error) {
-	if err == nil || ctx.Err() != nil {
+// route has messages go by these routes. Where that fails, as on a full disk, they
+// go as before until it does not: run tries again. No module waits for it.
+func (p *post) route(ctx context.Context, routes []schema.Route) {
+	p.mu.Lock()
+	p.routes, p.pending = slices.Clone(routes), true
+	p.mu.Unlock()
+	p.arrange(ctx)
+}
+
+// arrange hands the routes over that are still to be.
+func (p *post) arrange(ctx context.Context) {
+	p.routing.Lock()
+	defer p.routing.Unlock()
+	p.mu.Lock()
+	inside, routes, pending := p.inside, p.routes, p.pending
+	p.mu.Unlock()
+	if inside == nil || !pending {
 		return
 	}
-	p.warn(fmt.Errorf("%w; modules run, and what they send is not taken until there is an outbox", err))
+	err := inside.Route(ctx, routes)
+	if ctx.Err() != nil {
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	p.mu.Lock()
+	said := p.problem == text
+	p.pending, p.problem = err != nil, text
+	p.mu.Unlock()
+	if !said && err != nil {
+		p.warn(fmt.Errorf("%w; messages go on as before where they can", err))
+	}
+}
+
+// run opens it where the first try did not, and has it go by the routes where it
+// does not yet, however often that takes, until ctx ends.
+func (p *post) run(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		p.warn(fmt.Errorf("%w; modules run, and what they send is not taken until there is an outbox", err))
+	}
 	tick := time.NewTicker(p.again)
 	defer tick.Stop()
-	for err != nil {
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		err = p.try(ctx)
+		if err != nil {
+			err = p.try(ctx)
+		} else {
+			p.arrange(ctx)
+		}
 	}
 }
 
@@ -68,19 +117,19 @@ func (p *post) kick() {
 	}
 }
 
-// stats says how the outbox stands; nil when it is not open, or cannot say.
-func (p *post) stats(ctx context.Context) *outbox.Stats {
+// stats says how the outbox stands, and why not all of it does as it should.
+func (p *post) stats(ctx context.Context) (stats outbox.Stats, problem string) {
 	p.mu.Lock()
-	inside := p.inside
+	inside, problem := p.inside, p.problem
 	p.mu.Unlock()
 	if inside == nil {
-		return nil
+		return outbox.Stats{}, "it cannot be opened: messages of modules are not taken"
 	}
 	stats, err := inside.Stats(ctx)
 	if err != nil {
-		return nil
+		return outbox.Stats{}, err.Error()
 	}
-	return &stats
+	return stats, cmp.Or(problem, stats.LastError)
 }
 
 func (p *post) close() error {
@@ -100,9 +149,9 @@ type messages struct {
 }
 
 // openOutbox starts to take modules' messages in, and to pass them on where
-// there is a hub. It calls moved when the hub says that the fleet repository has
-// a new commit.
-func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, moved func(), warn func(error)) (*messages, error) {
+// there is a hub. It calls heard with what the hub says of new commits of the fleet
+// repository.
+func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, heard func([]byte), warn func(error)) (*messages, error) {
 	m := &messages{}
 	var err error
 	if m.local, err = l.Connect("outbox"); err != nil {
@@ -113,7 +162,7 @@ func openOutbox(ctx context.Context, l *leaf.Leaf, config schema.AgentConfig, mo
 			m.local.Close()
 			return nil, err
 		}
-		if _, err = m.hub.Subscribe(twin.FleetMoved, func(*nats.Msg) { moved() }); err != nil {
+		if _, err = m.hub.Subscribe(twin.FleetMoved, func(m *nats.Msg) { heard(m.Data) }); err != nil {
 			m.hangUp()
 			return nil, err
 		}

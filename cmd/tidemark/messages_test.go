@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin/leaf"
 )
@@ -33,7 +35,7 @@ func TestFullDiskKeepsNoAgentFromStarting(t *testing.T) {
 			t.Fatal(err)
 		}
 		return l, &post{warn: func(error) {}, again: time.Millisecond, open: func(ctx context.Context) (*messages, error) {
-			return openOutbox(ctx, l, config, func() {}, func(error) {})
+			return openOutbox(ctx, l, config, func([]byte) {}, func(error) {})
 		}}
 	}
 	l, p := open()
@@ -62,10 +64,19 @@ func TestFullDiskKeepsNoAgentFromStarting(t *testing.T) {
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	p.run(t.Context(), failed)
-	if p.inside == nil {
-		t.Fatal("not open with room on the disk")
-	}
+	p.route(t.Context(), []schema.Route{{Name: "alarms", From: "*/alarms", To: schema.ToHub}}) // of a revision that came meanwhile
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { p.run(ctx, failed); close(done) }()
+	harness.Eventually(t, func() error {
+		stats, problem := p.stats(t.Context())
+		if problem != "" || len(stats.Lanes) != 1 || stats.Lanes[0].Route != "alarms" {
+			return fmt.Errorf("with room on the disk: %q, lanes %+v", problem, stats.Lanes)
+		}
+		return nil
+	})
+	cancel()
+	<-done
 	p.kick()
 	p.close()
 	l.Close()

@@ -13,28 +13,40 @@ import (
 // The direct methods of the device, devices.<device>.rpc.<name>, that the agent
 // answers and the commands of people call.
 const (
-	methodStatus    = "status"    // answers schema.Report
-	methodPlan      = "plan"      // takes schema.Desired, answers reconciler.Plan
-	methodReconcile = "reconcile" // takes reconciler.Request, looks at the fleet repository now; answers {}
-	methodHistory   = "history"   // answers []schema.Event, oldest first
-	methodSuspend   = "suspend"   // takes reconciler.Request, answers schema.Order
-	methodResume    = "resume"    // takes reconciler.Request, answers the schema.Order that it ended, or null
-	methodRollback  = "rollback"  // takes reconciler.Request, answers reconciler.Rollback
-	methodRetry     = "retry"     // takes reconciler.Request, answers {"revision": …}, of what is tried again
-	methodUplink    = "uplink"    // answers uplink
+	methodStatus    = "status"     // answers schema.Report
+	methodPlan      = "plan"       // takes schema.Desired, answers reconciler.Plan
+	methodReconcile = "reconcile"  // takes reconciler.Request, looks at the fleet repository now; answers {}
+	methodHistory   = "history"    // answers []schema.Event, oldest first
+	methodSuspend   = "suspend"    // takes reconciler.Request, answers schema.Order
+	methodResume    = "resume"     // takes reconciler.Request, answers the schema.Order that it ended, or null
+	methodRollback  = "rollback"   // takes reconciler.Request, answers reconciler.Rollback
+	methodTwinSet   = "twin-set"   // takes override, answers overridden
+	methodTwinUnset = "twin-unset" // takes override, answers the twin.Override that it ended
+	methodRetry     = "retry"      // takes reconciler.Request, answers {"revision": …}, of what is tried again
 )
 
-// handleMethods answers the commands of people on this device. permits says what
-// the device's owner does not allow, and link how the way to the hub is.
-func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.Desired) error, link func(context.Context) uplink) error {
-	methods := map[string]func(context.Context, []byte) ([]byte, error){
-		methodStatus: func(context.Context, []byte) ([]byte, error) { return json.Marshal(r.Report()) },
+// methods are what answers the commands of people on this device.
+type methods struct {
+	leaf       *leaf.Leaf
+	reconciler *reconciler.Reconciler
+	permits    func(schema.Desired) error                               // what the device's owner does not allow
+	look       func(context.Context, schema.Report) schema.Surroundings // as they are now
+}
+
+func (m methods) handle() error {
+	r := m.reconciler
+	all := map[string]func(context.Context, []byte) ([]byte, error){
+		methodStatus: func(ctx context.Context, _ []byte) ([]byte, error) {
+			report := r.Report()
+			report.Surroundings = m.look(ctx, report)
+			return json.Marshal(report)
+		},
 		methodPlan: func(ctx context.Context, body []byte) ([]byte, error) {
 			var desired schema.Desired
 			if err := json.Unmarshal(body, &desired); err != nil {
 				return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
 			}
-			if err := permits(desired); err != nil {
+			if err := m.permits(desired); err != nil {
 				return nil, &twin.Error{Code: twin.CodeRefused, Message: err.Error()}
 			}
 			plan, err := r.Preview(ctx, desired)
@@ -50,9 +62,11 @@ func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.D
 		methodHistory: func(context.Context, []byte) ([]byte, error) {
 			return json.Marshal(append([]schema.Event{}, r.History()...))
 		},
-		methodSuspend:  order(r.Suspend),
-		methodResume:   order(r.Resume),
-		methodRollback: order(r.Rollback),
+		methodTwinSet:   m.setOverride,
+		methodTwinUnset: m.clearOverride,
+		methodSuspend:   order(r.Suspend),
+		methodResume:    order(r.Resume),
+		methodRollback:  order(r.Rollback),
 		methodRetry: order(func(q reconciler.Request) (map[string]schema.Revision, error) {
 			again, err := r.Retry(q)
 			if again.IsZero() {
@@ -60,10 +74,9 @@ func handleMethods(l *leaf.Leaf, r *reconciler.Reconciler, permits func(schema.D
 			}
 			return map[string]schema.Revision{"revision": again}, err
 		}),
-		methodUplink: func(ctx context.Context, _ []byte) ([]byte, error) { return json.Marshal(link(ctx)) },
 	}
-	for name, f := range methods {
-		if err := l.Handle(name, f); err != nil {
+	for name, f := range all {
+		if err := m.leaf.Handle(name, f); err != nil {
 			return err
 		}
 	}

@@ -53,38 +53,48 @@ func TestAnOrderThatIsNoneIsMalformed(t *testing.T) {
 func TestStatusSaysWhoWhatAndWhy(t *testing.T) {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.Local)
 	image := schema.Image("registry.example.com/sensor@sha256:" + strings.Repeat("a", 64))
-	s := status{
-		Report: schema.Report{
-			Phase:             schema.PhaseSuspended,
-			Revision:          schema.Revision{Commit: strings.Repeat("1", 40), Subject: "Greet twice", Signer: "alice@example.com"},
-			LastGood:          schema.Revision{Commit: strings.Repeat("1", 40)},
-			Newest:            schema.Revision{Commit: strings.Repeat("3", 40), Subject: "Try this"},
-			LastDesiredStatus: schema.Status{Code: schema.CodeFailed},
-			Order:             &schema.Order{Kind: schema.OrderSuspend, By: "anna@hannover01", At: at, Reason: "fair"},
-			Refused: &schema.Refusal{Revision: schema.Revision{Commit: strings.Repeat("2", 40)}, Phase: schema.PhaseGating, Module: "sensor",
-				At: at, Reason: "sensor exited with code 3", Output: "open /dev/ttyUSB0\nno such device\n"},
-			Modules: map[string]schema.ModuleReport{
-				"sensor": {RuntimeStatus: schema.RuntimeBackoff, StatusDescription: "exited with code 3, starts again at 2026-03-04T05:07:00Z",
-					Image: image, Restarts: 2, StartedAt: at, Output: "panic: cold\n"},
-				"spare": {RuntimeStatus: schema.RuntimeRunning, Image: image, PID: 12, StartedAt: at, Downtime: schema.Duration(412 * time.Millisecond),
-					Evidence: &schema.Evidence{Rule: "release"}, Output: "not shown: it runs\n"},
-			},
+	s := schema.Report{
+		Phase:             schema.PhaseSuspended,
+		Revision:          schema.Revision{Commit: strings.Repeat("1", 40), Subject: "Greet twice", Signer: "alice@example.com"},
+		LastGood:          schema.Revision{Commit: strings.Repeat("1", 40)},
+		Newest:            schema.Revision{Commit: strings.Repeat("3", 40), Subject: "Try this"},
+		LastDesiredStatus: schema.Status{Code: schema.CodeFailed},
+		Order:             &schema.Order{Kind: schema.OrderSuspend, By: "anna@hannover01", At: at, Reason: "fair"},
+		Refused: &schema.Refusal{Revision: schema.Revision{Commit: strings.Repeat("2", 40)}, Phase: schema.PhaseGating, Module: "sensor",
+			At: at, Reason: "sensor exited with code 3", Output: "open /dev/ttyUSB0\nno such device\n"},
+		Modules: map[string]schema.ModuleReport{
+			"sensor": {RuntimeStatus: schema.RuntimeBackoff, StatusDescription: "exited with code 3, starts again at 2026-03-04T05:07:00Z",
+				Image: image, Restarts: 2, StartedAt: at, Output: "panic: cold\n"},
+			"spare": {RuntimeStatus: schema.RuntimeRunning, Image: image, PID: 12, StartedAt: at, Downtime: schema.Duration(412 * time.Millisecond),
+				Evidence: &schema.Evidence{Rule: "release"}, Output: "not shown: it runs\n"},
 		},
-		Uplink: uplink{Hub: "tls://hub:7422", Since: at},
+		Surroundings: schema.Surroundings{
+			Hub: &schema.HubReport{URL: "tls://hub:7422", Since: at},
+			Outbox: &schema.OutboxReport{Lanes: map[string]schema.LaneReport{
+				"alarms": {Pending: 3, Bytes: 4096, Oldest: at, Lost: map[string]uint64{"ttl": 2}},
+				"bulk":   {Delivered: 12}, // all is well: not shown
+			}},
+			Unrouted:  map[string]uint64{"sensor/noise": 7},
+			Clock:     &schema.ClockReport{Why: "nothing sets it"},
+			Overrides: []schema.OverrideReport{{Module: "sensor", By: "anna@hannover01", Reason: "too loud", At: at, Until: at.Add(8 * time.Hour)}},
+		},
 	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
-	s.print(w, "hannover01")
+	printReport(w, "hannover01", s)
 	w.Flush()
-	want := `device    hannover01
-phase     suspended
-order     suspended by anna@hannover01 since 2026-03-04 05:06:07: fair
-revision  111111111111 Greet twice, signed by alice@example.com
-newest    333333333333 Try this
-hub       tls://hub:7422, not linked since 2026-03-04 05:06:07
-outbox    cannot be opened: messages of modules are not taken
-refused   222222222222, at gating (500), 2026-03-04 05:06:07
-          sensor exited with code 3
+	want := `device       hannover01
+phase        suspended
+order        suspended by anna@hannover01 since 2026-03-04 05:06:07: fair
+revision     111111111111 Greet twice, signed by alice@example.com
+newest       333333333333 Try this
+hub          tls://hub:7422, not linked since 2026-03-04 05:06:07
+lane alarms  3 messages wait, since 2026-03-04 05:06:07, 4.0 KiB on the disk; 2 lost (ttl)
+unrouted     7 messages of sensor/noise: no route takes them
+drift        desired of sensor, set by anna@hannover01 at 2026-03-04 05:06:07, until 2026-03-04 13:06:07: too loud
+clock        not to be trusted: nothing sets it
+refused      222222222222, at gating (500), 2026-03-04 05:06:07
+             sensor exited with code 3
 
 sensor printed last, before it was left:
   | open /dev/ttyUSB0

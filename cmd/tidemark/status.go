@@ -25,7 +25,8 @@ reports them to the hub. It works with no network.
 
 Exits with 3 when the device is not as its newest revision asks: it is not
 healthy, the newest commit was refused or an order keeps it from being taken over,
-a module does not run that should, or containerd cannot say.
+a module does not run that should, somebody set desired of a twin over what Git
+says (drift), or containerd cannot say.
 
 The phase is what the device is at with the newest commit:
 ` + explained(phases) + `
@@ -43,17 +44,14 @@ it was replaced last.`,
 				return err
 			}
 			defer d.close()
-			var s status
-			if err := d.call(cmd.Context(), methodStatus, nil, &s.Report); err != nil {
+			var report schema.Report
+			if err := d.call(cmd.Context(), methodStatus, nil, &report); err != nil {
 				return err
 			}
-			if err := d.call(cmd.Context(), methodUplink, nil, &s.Uplink); err != nil {
+			if err := out.print(cmd, report, func(w io.Writer) { printReport(w, d.name, report) }); err != nil {
 				return err
 			}
-			if err := out.print(cmd, s, func(w io.Writer) { s.print(w, d.name) }); err != nil {
-				return err
-			}
-			if !asDeclared(s.Report) {
+			if !asDeclared(report) {
 				return &exitError{code: exitNo}
 			}
 			return nil
@@ -64,18 +62,14 @@ it was replaced last.`,
 	return cmd
 }
 
-// status is what the command prints: the report, and what it does not tell the
-// hub.
-type status struct {
-	schema.Report
-	Uplink uplink `json:"uplink"`
-}
-
 // asDeclared reports whether the device is as its newest revision asks, as far
 // as it knows: one that cannot be reached for now may have a newer one.
 func asDeclared(r schema.Report) bool {
 	resting := r.Phase == schema.PhaseHealthy || r.Phase == schema.PhaseSuspended && r.Newest.IsZero()
 	if !resting || r.Refused != nil || r.LastDesiredStatus.Code == schema.CodeFailed {
+		return false
+	}
+	if len(r.Overrides) > 0 {
 		return false
 	}
 	for _, m := range r.Modules {
@@ -86,9 +80,8 @@ func asDeclared(r schema.Report) bool {
 	return true
 }
 
-// print writes it for people.
-func (s status) print(w io.Writer, device string) {
-	r := s.Report
+// printReport writes it for people.
+func printReport(w io.Writer, device string, r schema.Report) {
 	fmt.Fprintf(w, "device\t%s\n", device)
 	fmt.Fprintf(w, "phase\t%s\n", r.Phase)
 	if r.Order != nil {
@@ -104,7 +97,7 @@ func (s status) print(w io.Writer, device string) {
 	if !r.Newest.IsZero() && (r.Refused == nil || r.Refused.Revision.Commit != r.Newest.Commit) {
 		fmt.Fprintf(w, "newest\t%s\n", revisionLine(r.Newest))
 	}
-	s.Uplink.print(w)
+	printSurroundings(w, r.Surroundings)
 	printRefusal(w, r)
 	printModules(w, r.Modules)
 }

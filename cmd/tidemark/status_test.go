@@ -31,6 +31,7 @@ func TestStatusIsNoWhenAModuleIsDown(t *testing.T) {
 		"refused":                        {schema.Report{Phase: schema.PhaseHealthy, Refused: &schema.Refusal{}}, false},
 		"suspended, and the newest":      {schema.Report{Phase: schema.PhaseSuspended}, true},
 		"suspended, with a newer commit": {schema.Report{Phase: schema.PhaseSuspended, Newest: schema.Revision{Commit: "c"}}, false},
+		"a twin is overridden":           {schema.Report{Phase: schema.PhaseHealthy, Surroundings: schema.Surroundings{Overrides: []schema.OverrideReport{{By: "anna"}}}}, false},
 		"rolled back":                    {schema.Report{Phase: schema.PhaseRolledBack}, false},
 	} {
 		if got := asDeclared(c.report); got != c.want {

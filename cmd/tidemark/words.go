@@ -47,6 +47,9 @@ var events = []word{
 	{schema.EventRetry, "a person had it tried again"},
 	{schema.EventSuspend, "a person ordered that nothing newer is taken over"},
 	{schema.EventHold, "a person ordered that it runs until resumed"},
+	{schema.EventOverride, "a person set desired of a twin over what Git says"},
+	{schema.EventOverridden, "what a person set over Git ended"},
+	{schema.EventRotate, "a person gave a module a new key"},
 	{schema.EventResume, "a person let the device follow Git again"},
 	{schema.EventReconcile, "a person had the device look at Git at once"},
 }
