@@ -26,7 +26,7 @@ func Dial(url, seedFile string) (*nats.Conn, error) {
 
 // loginFrom tells an NKey seed from a credentials file by its first letters.
 func loginFrom(path string) (nats.Option, error) {
-	data, err := durable.Read(path, 64<<10)
+	data, err := durable.ReadSecret(path, 64<<10)
 	if err != nil {
 		return nil, err
 	}

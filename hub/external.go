@@ -81,7 +81,7 @@ func (h *Hub) fullUsers() ([]string, error) {
 	if file == "" {
 		return full, nil
 	}
-	data, err := durable.Read(file, 64<<10)
+	data, err := durable.ReadSecret(file, 64<<10)
 	if err != nil {
 		return nil, err
 	}

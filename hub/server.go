@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 const (
@@ -105,16 +107,19 @@ func (h *Hub) serverOptions() (*server.Options, error) {
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, err
 	}
-	o := &server.Options{
-		ServerName: "tidemark-hub", Host: host, Port: port, NoSigs: true, NoLog: true,
-		MaxPayload: maxPayload, MaxSubs: maxSubs, PingInterval: 30 * time.Second, WriteDeadline: 10 * time.Second, AuthTimeout: 10,
-		AlwaysEnableNonce: true, CustomClientAuthentication: h.admission,
-		JetStream: true, JetStreamDomain: "hub", StoreDir: store, SyncAlways: true, DisableJetStreamBanner: true,
-		// Explicit: the automatic limit shrinks with the free disk, and a full
-		// stream then does not come back after a restart (nats-server#3641).
-		JetStreamMaxStore:  int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20,
-		JetStreamMaxMemory: 16 << 20,
+	o, err := withAccounts()
+	if err != nil {
+		return nil, err
 	}
+	o.ServerName, o.Host, o.Port, o.NoSigs, o.NoLog = "tidemark-hub", host, port, true, true
+	o.MaxPayload, o.MaxSubs = maxPayload, maxSubs
+	o.PingInterval, o.WriteDeadline, o.AuthTimeout = 30*time.Second, 10*time.Second, 10
+	o.AlwaysEnableNonce, o.CustomClientAuthentication = true, h.admission
+	o.JetStream, o.JetStreamDomain, o.StoreDir, o.SyncAlways, o.DisableJetStreamBanner = true, "hub", store, true, true
+	// Explicit: the automatic limit shrinks with the free disk, and a full
+	// stream then does not come back after a restart (nats-server#3641).
+	o.JetStreamMaxStore = int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20
+	o.JetStreamMaxMemory = 16 << 20
 	o.LeafNode.Host, o.LeafNode.Port = leafHost, leafPort
 	o.LeafNode.AuthTimeout = 10
 	// Devices stay at the address that they were given, behind a proxy maybe.
@@ -122,6 +127,9 @@ func (h *Hub) serverOptions() (*server.Options, error) {
 	// No device learns what another subscribes to: 1000 would not settle.
 	o.LeafNode.IsolateLeafnodeInterest = true
 	if t := h.config.TLS; t != nil {
+		if err := durable.CheckSecret(t.KeyFile); err != nil {
+			return nil, fmt.Errorf("tls of leafListen: keyFile: %w", err)
+		}
 		certificate, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 		if err != nil {
 			return nil, fmt.Errorf("tls of leafListen: %w", err)

@@ -124,7 +124,7 @@ func (r *registry) login() (authn.Authenticator, error) {
 	if r.passwordFile == "" {
 		return authn.Anonymous, nil
 	}
-	data, err := durable.Read(r.passwordFile, maxPasswordFile)
+	data, err := durable.ReadSecret(r.passwordFile, maxPasswordFile)
 	if err != nil {
 		return nil, fmt.Errorf("passwordFile: %w", err)
 	}

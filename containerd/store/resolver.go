@@ -5,13 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+
+	"github.com/tidemark-edge/tidemark/internal/durable"
 )
 
 // Bounds on the files that a Registry names.
@@ -80,7 +80,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 func readCA(file string) (*x509.CertPool, error) {
-	b, err := readBounded(file, maxCAFile)
+	b, err := durable.Read(file, maxCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("caFile: %w", err)
 	}
@@ -96,7 +96,7 @@ func readPassword(file string) (user, password string, err error) {
 	if file == "" {
 		return "", "", nil
 	}
-	b, err := readBounded(file, maxPasswordFile)
+	b, err := durable.ReadSecret(file, maxPasswordFile)
 	if err != nil {
 		return "", "", fmt.Errorf("passwordFile: %w", err)
 	}
@@ -105,21 +105,4 @@ func readPassword(file string) (user, password string, err error) {
 		return "", "", fmt.Errorf("passwordFile %s: want user:password", file)
 	}
 	return user, password, nil
-}
-
-// readBounded reads a file of at most limit bytes.
-func readBounded(file string, limit int64) ([]byte, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s: larger than %d bytes", file, limit)
-	}
-	return b, nil
 }

@@ -32,7 +32,7 @@ var rooms = map[string][]string{
 	"twin/outbox/queue":    {"internal/boot", "internal/failpoint", "schema", "twin"},
 	"twin/outbox/…":        {"internal/durable", "internal/failpoint", "schema", "twin", "twin/outbox/queue"},
 	"containerd":           {"containerd/…", "internal/boot", "internal/failpoint", "internal/netns", "schema", "signing"},
-	"containerd/store":     {"containerd/…", "internal/boot", "internal/failpoint", "schema", "signing"},
+	"containerd/store":     {"containerd/…", "internal/boot", "internal/durable", "internal/failpoint", "schema", "signing"},
 	"containerd/…":         {"containerd/account", "containerd/database", "internal/boot", "internal/durable", "schema"},
 	"reconciler":           {"internal/durable", "internal/failpoint", "reconciler/history", "schema", "signing", "twin"},
 	"reconciler/gitsource": {"internal/durable", "schema", "signing"},

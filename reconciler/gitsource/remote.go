@@ -158,7 +158,7 @@ func clean(err error, secrets []string) error {
 
 // readSecret reads a file that holds credentials.
 func readSecret(what, path string) ([]byte, error) {
-	raw, err := durable.Read(path, 64<<10)
+	raw, err := durable.ReadSecret(path, 64<<10)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", what, err)
 	}
