@@ -159,7 +159,10 @@ func TestModuleIsSignalledWhenItsFileChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the signal of the override", func() bool { return len(got.all()) > 1 })
-	eventually(t, "nothing is left to do", func() bool { marks, _ := os.ReadDir(filepath.Join(s.config.RunDir, signalsDir)); return len(marks) == 0 })
+	eventually(t, "nothing is left to do", func() bool {
+		marks, _ := os.ReadDir(filepath.Join(s.config.RunDir, signalsDir))
+		return len(marks) == 0
+	})
 	if want := []string{"sensor SIGHUP", "sensor SIGHUP"}; !slices.Equal(got.all(), want) {
 		t.Errorf("sent %q, want %q", got.all(), want)
 	}
@@ -181,7 +184,10 @@ func TestModuleIsSignalledWhenItsFileChanged(t *testing.T) {
 	got.refuse.Store(true)
 	change(9)
 	s.declare(l, declared("quiet"))
-	eventually(t, "nothing is left to do", func() bool { marks, _ := os.ReadDir(filepath.Join(s.config.RunDir, signalsDir)); return len(marks) == 0 })
+	eventually(t, "nothing is left to do", func() bool {
+		marks, _ := os.ReadDir(filepath.Join(s.config.RunDir, signalsDir))
+		return len(marks) == 0
+	})
 	if strings.Count(s.warned(), "containerd is away") > 4 {
 		t.Errorf("a person is told over and over: %s", s.warned())
 	}

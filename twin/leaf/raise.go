@@ -83,7 +83,7 @@ func (s *store) recall(runDir string) error {
 			continue
 		}
 		e, _ := s.get(dir.Name())
-		if seen.Version > e.Document.Properties.Desired.Version {
+		if seen.Version > e.Document.Properties.Desired.Version && seen.Version <= maxFloor {
 			_, err := s.raise(dir.Name(), seen.Version, 0)
 			failed = append(failed, err)
 		}
