@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"a module that ignores its stop signal is killed", stubborn},
 	{"stop keeps the container and says why", stopKeeps},
 	{"any reason to stop is kept as far as it goes", stopReason},
+	{"a signal reaches a module that runs", signalled},
 	{"what somebody does with ctr is seen and mended", interference},
 	{"a paused module goes on", paused},
 	{"a changed record is drift", drift},

@@ -34,6 +34,13 @@ func main() {
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ignoring")
 		forever()
+	case "hear": // says each SIGHUP that it gets
+		c := make(chan os.Signal, 8)
+		signal.Notify(c, syscall.SIGHUP)
+		fmt.Println("listening")
+		for range c {
+			fmt.Println("heard")
+		}
 	case "exit":
 		code, _ := strconv.Atoi(arg)
 		os.Exit(code)
