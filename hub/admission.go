@@ -107,21 +107,26 @@ func (a *admission) Check(c server.ClientAuthentication) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	account, err := a.server.LookupAccount(server.DEFAULT_GLOBAL_ACCOUNT)
-	if err != nil {
-		return false
-	}
 	public := c.GetOpts().Nkey
 	if a.operators[public] && c.Kind() == server.CLIENT {
-		c.RegisterUser(&server.User{Username: "operator", Account: account})
-		return true
+		return a.register(c, accountHub, &server.User{Username: "operator"})
 	}
 	device, ok := a.devices[public]
 	if !ok {
 		return false
 	}
 	a.conns[public] = append(slices.DeleteFunc(a.conns[public], a.gone), c.GetID())
-	c.RegisterUser(&server.User{Username: device, Account: account, Permissions: devicePermissions(device)})
+	return a.register(c, accountFleet, &server.User{Username: device, Permissions: devicePermissions(device)})
+}
+
+// register lets a connection into an account.
+func (a *admission) register(c server.ClientAuthentication, name string, user *server.User) bool {
+	account, err := a.server.LookupAccount(name)
+	if err != nil {
+		return false
+	}
+	user.Account = account
+	c.RegisterUser(user)
 	return true
 }
 

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/schema"
@@ -433,3 +434,52 @@ func TestFloodDelaysNobody(t *testing.T) {
 }
 
 func echo(_ context.Context, _ Caller, body []byte) ([]byte, error) { return body, nil }
+
+// TestDeviceAcknowledgesForNobody: a acknowledges, refuses and ends what was
+// delivered to somebody else, whose subject for it a knows. nats-server 2.15 lets a
+// leaf publish there whatever its permissions are.
+func TestDeviceAcknowledgesForNobody(t *testing.T) {
+	h := newTaken(t)
+	b := h.client(h.b, "b", func(err error) { t.Error(err) })
+	stands(t, b, "b", batchOf(at(0), 1, 5), at(5))
+	js, err := jetstream.New(h.operator)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := js.CreateConsumer(testContext(t), StreamMessages, jetstream.ConsumerConfig{Durable: "theirs", AckPolicy: jetstream.AckExplicitPolicy, AckWait: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := consumer.Fetch(3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var messages []jetstream.Msg
+	for m := range got.Messages() {
+		messages = append(messages, m)
+	}
+	if len(messages) != 3 || got.Error() != nil {
+		t.Fatal(len(messages), got.Error())
+	}
+	stand := func(t *testing.T, pending int) {
+		t.Helper()
+		info, err := consumer.Info(testContext(t))
+		if err != nil || info.NumAckPending != pending || info.NumRedelivered != 0 || info.Delivered.Consumer != 3 {
+			t.Errorf("%d are to be acknowledged: %+v, %v", pending, info, err)
+		}
+	}
+	h.each(t, func(t *testing.T, do func(func(speaker)) bool) {
+		for _, verb := range []string{"", "+ACK", "-NAK", "+TERM", "+NXT", "+WPI"} {
+			for _, m := range messages {
+				do(func(s speaker) { s.publish(m.Reply(), "_INBOX.a.x", "", []byte(verb)) })
+			}
+		}
+		h.settled(t)
+		stand(t, 3)
+	})
+	if err := messages[0].DoubleAck(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	stand(t, 2)
+	tight(t, "a learns", &h.leaked)
+}

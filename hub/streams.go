@@ -9,10 +9,8 @@ import (
 
 const (
 	// StreamMessages holds the messages of all devices, and what does not come of
-	// them: see twin.LaneOut and twin.LaneLost. Read it with consumers that need no
-	// acknowledgement (ordered ones, see Messages): nats-server 2.15 lets
-	// acknowledgements through from any leaf, so a device could give one for
-	// another's message.
+	// them: see twin.LaneOut and twin.LaneLost. It is in account HUB, where no
+	// device is: see accounts.
 	StreamMessages = "MESSAGES"
 	// BucketTwins holds the newest document of every twin.
 	BucketTwins = "twins"
