@@ -6,7 +6,7 @@ type Document struct {
 	Device     string         `json:"device"`
 	Module     string         `json:"module,omitempty"`
 	Removed    bool           `json:"removed,omitempty"` // the module is no longer declared: nothing is left but the versions, which go on when it is again
-	Tags       map[string]any `json:"tags,omitempty"` // a module never gets to see them
+	Tags       map[string]any `json:"tags,omitempty"`    // a module never gets to see them
 	Properties Properties     `json:"properties"`
 }
 

@@ -197,6 +197,9 @@ func printTwins(w io.Writer, docs []twin.Document) {
 	fmt.Fprintln(w, "IDENTITY\tSTATUS\tDESIRED\tREPORTED\tFROM\tCHANGED")
 	for _, d := range docs {
 		who := schema.Address(d.Device, d.Module)
+		if d.Removed {
+			status[who] = "removed" // its versions are kept for when it is declared again
+		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\n", who, cmp.Or(status[who], "-"), d.Properties.Desired.Version,
 			d.Properties.Reported.Version, short(d.Properties.Desired.Source), clock(lastUpdated(d.Properties.Reported.Metadata)))
 	}

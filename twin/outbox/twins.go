@@ -34,9 +34,9 @@ const (
 // them when the link came up, because the hub may have been restored from an
 // older copy.
 //
-// A module that is no longer declared keeps its last document at the hub, so
-// that its versions go on where they were when it is declared again. Which
-// modules are declared, the device's own twin says.
+// A module that is no longer declared has a document too, which says so and has
+// nothing but its versions. The hub keeps it, so that they go on where they were
+// when the module is declared again, also on a device that lost its state.
 type uplink struct {
 	outbox    *Outbox
 	twins     Twins
