@@ -43,6 +43,12 @@ func (r *Reconciler) Reconcile(q Request) error {
 	if err := q.Check(false); err != nil {
 		return fmt.Errorf("reconcile: %w", err)
 	}
+	r.deciding.Lock()
+	starting := r.events == nil
+	r.deciding.Unlock()
+	if starting {
+		return fmt.Errorf("reconcile: %w", errStarting)
+	}
 	events := r.History()
 	if n := len(events); n == 0 || events[n-1].Kind != schema.EventReconcile || events[n-1].By != q.By {
 		r.record(schema.Event{At: time.Now().UTC(), Kind: schema.EventReconcile, Revision: r.Report().Revision, By: q.By, Reason: q.Reason})
@@ -230,13 +236,16 @@ func (r *Reconciler) definition(s state, revision schema.Revision) (schema.Desir
 	return r.revisions.Load(revision.Commit)
 }
 
+// errStarting says that the agent does not know its state yet.
+var errStarting = errors.New("the agent is starting: try again")
+
 // instruct changes the state by a person's order, and has deployment obey. The
 // order is on the disk when it returns nil.
 func (r *Reconciler) instruct(change func(state) (state, error)) (state, error) {
 	r.deciding.Lock()
 	defer r.deciding.Unlock()
 	if r.revisions == nil {
-		return state{}, errors.New("the agent is starting: try again")
+		return state{}, errStarting
 	}
 	s, err := change(r.state)
 	if err != nil {

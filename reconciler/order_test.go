@@ -278,3 +278,23 @@ func TestWhoHadADeviceLookIsInTheHistoryOnce(t *testing.T) {
 		}
 	})
 }
+
+// A person may ask before the agent has read its state.
+func TestAnAgentThatStartsSaysSo(t *testing.T) {
+	r := &reconciler.Reconciler{StateDir: t.TempDir()}
+	if err := r.Reconcile(reconciler.Request{By: "anna"}); err == nil || !strings.Contains(err.Error(), "the agent is starting") {
+		t.Errorf("reconcile: %v", err)
+	}
+	if _, err := r.Suspend(anna); err == nil || !strings.Contains(err.Error(), "the agent is starting") {
+		t.Errorf("suspend: %v", err)
+	}
+}
+
+func TestADeviceWithNoHistoryLooksWhenAsked(t *testing.T) {
+	inWorld(t, func(w *world) {
+		after(time.Second)
+		if err := w.Reconcile(reconciler.Request{By: "anna"}); err != nil {
+			t.Error(err)
+		}
+	})
+}
