@@ -292,8 +292,40 @@ func TestRunDirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if err := prepareRunDir(dir); err == nil || !strings.Contains(err.Error(), "chmod") {
-		t.Errorf("others can write to it: %v", err)
+	if err := prepareRunDir(dir); err != nil {
+		t.Errorf("open to others: %v", err)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v: want 0755", info.Mode(), err)
+	}
+	planted := filepath.Join(dir, "planted")
+	if err := errors.Join(os.Chmod(dir, 0o777), os.Symlink("/etc", planted), os.Lchown(planted, 12345, 12345)); err != nil {
+		t.Fatal(err)
+	}
+	if err := prepareRunDir(dir); err == nil || !strings.Contains(err.Error(), "user 12345 has put planted there") {
+		t.Errorf("somebody put a file there: %v", err)
+	}
+}
+
+// TestStateThatIsOpenToOthers is closed before anything is read from it.
+func TestStateThatIsOpenToOthers(t *testing.T) {
+	s := newSite(t)
+	l := s.open()
+	l.Close()
+	state := s.config.StateDir
+	for _, path := range []string{state, filepath.Join(state, "jetstream"), filepath.Join(state, "twins"), filepath.Join(state, "identity.nk")} {
+		if err := os.Chmod(path, 0o777); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	s.open()
+	for path, want := range map[string]fs.FileMode{
+		state: 0o755, filepath.Join(state, "jetstream"): 0o700, filepath.Join(state, "twins"): 0o700,
+		s.config.RunDir: 0o700, filepath.Join(s.config.RunDir, "modules"): 0o700, filepath.Join(s.config.RunDir, "operator.nk"): 0o600,
+	} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v: want %04o", path, info.Mode(), err, want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -291,18 +292,24 @@ func TestHostileCredentials(t *testing.T) {
 
 func TestHostileNumbers(t *testing.T) {
 	h := newHostile(t)
-	var refused int
-	for range 3 * maxModuleConnections {
-		if _, err := h.dial(h.leaf.ClientURL(), "evil", nats.NoReconnect()); err != nil {
-			refused++
-		}
+	var refused atomic.Int32
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			for range 20 {
+				if _, err := h.dial(h.leaf.ClientURL(), "evil", nats.NoReconnect()); err != nil {
+					refused.Add(1)
+				}
+			}
+		})
 	}
-	if want := 2*maxModuleConnections + 1; refused != want {
-		t.Errorf("%d connections were refused, want %d", refused, want)
+	wait.Wait()
+	if want := int32(1000 - maxModuleConnections + 1); refused.Load() != want {
+		t.Errorf("%d connections were refused, want %d", refused.Load(), want)
 	}
 	closed := make(chan struct{}, 1)
 	h.conn.SetClosedHandler(func(*nats.Conn) { closed <- struct{}{} })
-	for i := range 2 * maxSubs {
+	for i := range 10000 {
 		if _, err := h.conn.SubscribeSync(fmt.Sprintf("%s.in.x%d", evil, i)); err != nil {
 			break
 		}
@@ -380,7 +387,7 @@ func TestHostileFlood(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := 0; !stop.Load(); i++ {
-			_ = h.conn.Publish(evil+".twin.reported", fmt.Appendf(nil, `{"a":%d}`, i))
+			_ = h.conn.PublishRequest(evil+".twin.reported", twin.Inbox("d1", "evil")+".r", fmt.Appendf(nil, `{"a":%d}`, i))
 		}
 	}()
 	conn := h.module(h.leaf, "victim")

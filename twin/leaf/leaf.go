@@ -97,10 +97,10 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 			err = errors.Join(fmt.Errorf("open leaf: %w", err), l.Close())
 		}
 	}()
-	if err := prepareRunDir(config.RunDir); err != nil {
+	if err := errors.Join(prepareStateDir(config), prepareRunDir(config.RunDir)); err != nil {
 		return nil, err
 	}
-	if l.store, err = openStore(filepath.Join(config.StateDir, "twins"), config.Device, l.warn); err != nil {
+	if l.store, err = openStore(filepath.Join(config.StateDir, twinsDir), config.Device, l.warn); err != nil {
 		return nil, err
 	}
 	if err := l.store.recall(config.RunDir); err != nil {
@@ -148,6 +148,9 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 func (c *Config) fill() (host string, port int, err error) {
 	if err := schema.CheckName(c.Device); err != nil {
 		return "", 0, fmt.Errorf("device: %w", err)
+	}
+	if c.Device == "devices" { // its inbox would hold those of all its modules
+		return "", 0, errors.New("device: it cannot be named devices, which is a part of every subject")
 	}
 	if !filepath.IsAbs(c.StateDir) || !filepath.IsAbs(c.RunDir) {
 		return "", 0, fmt.Errorf("state directory %q and run directory %q have to be absolute", c.StateDir, c.RunDir)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
@@ -18,9 +19,17 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// relinkAfter is how long the server waits before it tries the hub again; it
-// adds as much jitter. It never gives up.
-const relinkAfter = 500 * time.Millisecond
+// relinkAfter is how long the server waits before it tries the hub again. It
+// never gives up, and the wait does not grow: nats-server (2.15) reads it once at
+// the beginning of an outage, and a link that is back has to be used within a
+// second, however long it was down. Between failed attempts the server adds a
+// random time of up to as much; before the first it adds none, so that the wait
+// itself differs from device to device, or all would be back at a hub that was
+// restarted in the same moment. An attempt that nobody answers is a packet of 60
+// bytes, and takes as long as DialTimeout.
+func relinkAfter() time.Duration {
+	return 300*time.Millisecond + rand.N(150*time.Millisecond)
+}
 
 // defaultHubPort is that of leafnode connections, where the URL names none.
 const defaultHubPort = "7422"

@@ -47,15 +47,14 @@ func prepareRunDir(dir string) error {
 			return fmt.Errorf("run directory %s is on a disk, where seeds must not be, and mounting a tmpfs there says %w: set runDir to a path below /run, or run as root", dir, err)
 		}
 	}
-	info, err := os.Lstat(dir)
-	if err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	if err := ours(dir, info); err != nil {
+	if err := ours(dir); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
 	modules := filepath.Join(dir, modulesDir)
 	if err := os.Mkdir(modules, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	if err := ours(modules); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
 	return os.Chmod(modules, 0o700)
@@ -69,23 +68,6 @@ func inMemory(dir string) (bool, error) {
 	}
 	magic := uint32(s.Type) // signed, and of 32 bits on some platforms
 	return magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC, nil
-}
-
-// ours reports a directory that somebody else could put files into.
-func ours(dir string, info fs.FileInfo) error {
-	var s unix.Stat_t
-	if err := unix.Lstat(dir, &s); err != nil {
-		return &fs.PathError{Op: "lstat", Path: dir, Err: err}
-	}
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%s is not a directory", dir)
-	case int(s.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to user %d, want %d: chown it", dir, s.Uid, os.Geteuid())
-	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("%s has mode %04o, so others can write to it: chmod it to 0755", dir, info.Mode().Perm())
-	}
-	return nil
 }
 
 // agentInfo is the content of agentFile.

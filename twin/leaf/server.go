@@ -106,7 +106,7 @@ func serverOptions(c Config, host string, port int, a *admission) (*server.Optio
 	if err != nil {
 		return nil, fmt.Errorf("link to the hub: %w", err)
 	}
-	o.LeafNode.ReconnectInterval = relinkAfter
+	o.LeafNode.ReconnectInterval = relinkAfter()
 	o.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
 	return o, nil
 }

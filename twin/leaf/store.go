@@ -14,6 +14,9 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
+// twinsDir is where the journal is, below the state directory.
+const twinsDir = "twins"
+
 // store holds the twins in memory and in its journal. What it shows is on disk.
 type store struct {
 	device string

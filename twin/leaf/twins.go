@@ -197,7 +197,11 @@ func (s *service) answer(batch []*nats.Msg) {
 	for _, m := range batch {
 		switch strings.TrimPrefix(m.Subject, prefix) {
 		case "reported", "replace":
-			updates = append(updates, m)
+			// Nobody else can ask like this. A message without a reply may be the
+			// answer to a request that named this subject as its reply.
+			if s.mayReply(m) {
+				updates = append(updates, m)
+			}
 		case "get":
 			flush()
 			s.get(m)
