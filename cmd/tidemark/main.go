@@ -79,7 +79,8 @@ module image, runs the modules through containerd, and reports to a hub over NAT
 whenever there is a network.
 
 Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
-(status: not healthy; verify: not trusted; plan --exit-code: something to do).`,
+(status: not healthy; verify: not trusted; audit: messages are missing;
+plan --exit-code: something to do).`,
 		Example:       "  tidemark init fleet && tidemark vet fleet\n  tidemark agent --config agent.cue\n  tidemark status",
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -102,7 +103,7 @@ Exit codes: 0 done; 1 it could not be done; 2 wrong usage; 3 the answer is no
 	}
 	add("daemon", newAgent(), newHub())
 	add("fleet", newInit(), newVet(), newRender(), newPlan())
-	add("device", newStatus(), newHistory(), newLogs(), newTwin(), newReconcile(), newSuspend(), newResume(), newRollback(), newRetry(), newVerify(), newEnroll())
+	add("device", newStatus(), newHistory(), newLogs(), newTwin(), newCall(), newIdentity(), newMessages(), newAudit(), newReconcile(), newSuspend(), newResume(), newRollback(), newRetry(), newVerify(), newEnroll())
 	root.AddCommand(newVersion(), newEvaluate())
 	return root
 }

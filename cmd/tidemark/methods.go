@@ -13,16 +13,18 @@ import (
 // The direct methods of the device, devices.<device>.rpc.<name>, that the agent
 // answers and the commands of people call.
 const (
-	methodStatus    = "status"     // answers schema.Report
-	methodPlan      = "plan"       // takes schema.Desired, answers reconciler.Plan
-	methodReconcile = "reconcile"  // takes reconciler.Request, looks at the fleet repository now; answers {}
-	methodHistory   = "history"    // answers []schema.Event, oldest first
-	methodSuspend   = "suspend"    // takes reconciler.Request, answers schema.Order
-	methodResume    = "resume"     // takes reconciler.Request, answers the schema.Order that it ended, or null
-	methodRollback  = "rollback"   // takes reconciler.Request, answers reconciler.Rollback
-	methodTwinSet   = "twin-set"   // takes override, answers overridden
-	methodTwinUnset = "twin-unset" // takes override, answers the twin.Override that it ended
-	methodRetry     = "retry"      // takes reconciler.Request, answers {"revision": …}, of what is tried again
+	methodStatus     = "status"          // answers schema.Report
+	methodPlan       = "plan"            // takes schema.Desired, answers reconciler.Plan
+	methodReconcile  = "reconcile"       // takes reconciler.Request, looks at the fleet repository now; answers {}
+	methodHistory    = "history"         // answers []schema.Event, oldest first
+	methodSuspend    = "suspend"         // takes reconciler.Request, answers schema.Order
+	methodResume     = "resume"          // takes reconciler.Request, answers the schema.Order that it ended, or null
+	methodRollback   = "rollback"        // takes reconciler.Request, answers reconciler.Rollback
+	methodIdentities = "identity-list"   // answers []leaf.ModuleIdentity
+	methodRotate     = "identity-rotate" // takes rotation, answers the leaf.ModuleIdentity
+	methodTwinSet    = "twin-set"        // takes override, answers overridden
+	methodTwinUnset  = "twin-unset"      // takes override, answers the twin.Override that it ended
+	methodRetry      = "retry"           // takes reconciler.Request, answers {"revision": …}, of what is tried again
 )
 
 // methods are what answers the commands of people on this device.
@@ -62,11 +64,13 @@ func (m methods) handle() error {
 		methodHistory: func(context.Context, []byte) ([]byte, error) {
 			return json.Marshal(append([]schema.Event{}, r.History()...))
 		},
-		methodTwinSet:   m.setOverride,
-		methodTwinUnset: m.clearOverride,
-		methodSuspend:   order(r.Suspend),
-		methodResume:    order(r.Resume),
-		methodRollback:  order(r.Rollback),
+		methodIdentities: m.identities,
+		methodRotate:     m.rotate,
+		methodTwinSet:    m.setOverride,
+		methodTwinUnset:  m.clearOverride,
+		methodSuspend:    order(r.Suspend),
+		methodResume:     order(r.Resume),
+		methodRollback:   order(r.Rollback),
 		methodRetry: order(func(q reconciler.Request) (map[string]schema.Revision, error) {
 			again, err := r.Retry(q)
 			if again.IsZero() {
@@ -100,4 +104,16 @@ func order[T any](do func(reconciler.Request) (T, error)) func(context.Context, 
 		}
 		return json.Marshal(answer)
 	}
+}
+
+// asRequest is who asks for something that is no reconciler's, and why.
+func asRequest(ctx context.Context, by, reason string) (reconciler.Request, error) {
+	q := reconciler.Request{By: by, Reason: reason}
+	if leaf.FromHub(ctx) && q.By != "" {
+		q.By = "hub:" + q.By
+	}
+	if err := q.Check(false); err != nil {
+		return q, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+	}
+	return q, nil
 }

@@ -26,6 +26,10 @@ type ordering struct {
 func (o *ordering) flags(cmd *cobra.Command) {
 	o.out.flag(cmd)
 	runDirFlag(cmd.Flags(), &o.runDir)
+	o.reasonFlags(cmd)
+}
+
+func (o *ordering) reasonFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.request.Reason, "reason", "", "why, for the record and for those who come after")
 	cmd.Flags().StringVar(&o.request.By, "by", "", "who, for the record (default: user@host and terminal)")
 }
@@ -40,8 +44,17 @@ func (o *ordering) needReason(cmd *cobra.Command) error {
 
 // send gives the order to the agent, and prints its answer.
 func (o *ordering) send(cmd *cobra.Command, method string, answer any, text func(w io.Writer, device string)) error {
-	o.request.By = cmp.Or(o.request.By, whoami())
+	o.request.By = o.who()
 	o.request.To = strings.ToLower(o.request.To)
+	return o.deliver(cmd, method, o.request, answer, text)
+}
+
+// who is the person who orders it.
+func (o *ordering) who() string { return cmp.Or(o.request.By, whoami()) }
+
+// deliver is send of what a method takes other than a reconciler.Request.
+func (o *ordering) deliver(cmd *cobra.Command, method string, body, answer any, text func(w io.Writer, device string)) error {
+	o.request.By = o.who()
 	if err := o.request.Check(false); err != nil {
 		return &exitError{exitUsage, err}
 	}
@@ -50,7 +63,7 @@ func (o *ordering) send(cmd *cobra.Command, method string, answer any, text func
 		return err
 	}
 	defer d.close()
-	if err := d.call(cmd.Context(), method, o.request, answer); err != nil {
+	if err := d.call(cmd.Context(), method, body, answer); err != nil {
 		return err
 	}
 	return o.out.print(cmd, answer, func(w io.Writer) { text(w, d.name) })

@@ -11,8 +11,8 @@ import (
 	"github.com/tidemark-edge/tidemark/twin/leaf"
 )
 
-// override is what the method twin-set takes, and override-ended, without patch
-// and time, what twin-unset takes.
+// override is what the method twin-set takes, and, without patch and time, what
+// twin-unset does.
 type override struct {
 	Module string          `json:"module,omitempty"` // empty: the device's own twin
 	Patch  map[string]any  `json:"patch,omitempty"`  // merge patch over desired
@@ -69,10 +69,9 @@ func readOverride(ctx context.Context, body []byte) (override, error) {
 			return q, &twin.Error{Code: twin.CodeMalformed, Path: "module", Message: err.Error()}
 		}
 	}
-	if leaf.FromHub(ctx) && q.By != "" {
-		q.By = "hub:" + q.By
-	}
-	return q, nil
+	request, err := asRequest(ctx, q.By, q.Reason)
+	q.By = request.By
+	return q, err
 }
 
 // overrideEvent is what became of an override, for the history.

@@ -23,27 +23,29 @@ import (
 // twins are what `tidemark twin` reads: the agent's of this device, or the
 // hub's of all devices.
 type twins struct {
-	runDir, hub, creds string
+	runDir string
+	operator
 }
 
 func newTwin() *cobra.Command {
 	var from twins
 	cmd := &cobra.Command{
 		Use:   "twin",
-		Short: "Read the twins of this device and its modules, or those that the hub has",
+		Short: "Read the twins of this device and its modules, or those that the hub has; override desired",
 		Long: `Read twins. On a device they come from its agent, with no network. With --hub they
-come from the hub, for every device of the fleet.`,
+come from the hub, for every device of the fleet. set and unset override, on the
+device and for a while, what Git desires; export makes a commit of it.`,
 		Example: `  tidemark twin get                     # this device
   tidemark twin get sensor              # a module on it
   tidemark twin get hannover01/sensor --hub hub.example.com:4223 --creds operator.nk
-  tidemark twin list --hub hub.example.com:4223 --creds operator.nk`,
+  tidemark twin list --hub hub.example.com:4223 --creds operator.nk
+  tidemark twin set sensor interval=200ms --for 8h --reason "too loud"`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
 	runDirFlag(cmd.PersistentFlags(), &from.runDir)
-	cmd.PersistentFlags().StringVar(&from.hub, "hub", "", "ask this hub, HOST:PORT or nats://…, in place of the agent")
-	cmd.PersistentFlags().StringVar(&from.creds, "creds", "", "file with the operator's seed for --hub (operator.nk in the hub's state directory)")
-	cmd.AddCommand(newTwinGet(&from), newTwinList(&from))
+	from.operator.flags(cmd.PersistentFlags())
+	cmd.AddCommand(newTwinGet(&from), newTwinList(&from), newTwinWatch(&from), newTwinSet(&from), newTwinUnset(&from))
 	return cmd
 }
 
@@ -113,10 +115,7 @@ func (t *twins) get(ctx context.Context, name string) (twin.Document, error) {
 
 // atHub calls f with the twins of the hub.
 func (t *twins) atHub(ctx context.Context, f func(*hub.Twins) error) error {
-	if t.creds == "" {
-		return &exitError{exitUsage, fmt.Errorf("--hub needs --creds, the seed file of the hub's operator (operator.nk in the hub's state directory)")}
-	}
-	conn, err := hub.Dial(t.hub, t.creds)
+	conn, err := t.dial()
 	if err != nil {
 		return err
 	}
@@ -239,6 +238,10 @@ func printTwin(w io.Writer, d twin.Document) {
 	}
 	fmt.Fprintln(w)
 	printValues(w, "  ", desired.Values)
+	if o := desired.Override; o != nil {
+		fmt.Fprintf(w, "\ndrift: %s\n", driftLine(schema.OverrideReport{Module: d.Module, By: o.By, Reason: o.Reason, At: o.At, Until: o.Until}))
+		printValues(w, "  ", o.Patch)
+	}
 	fmt.Fprintf(w, "\nreported, version %d\n", reported.Version)
 	printValues(w, "  ", reported.Values)
 }
