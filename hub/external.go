@@ -2,14 +2,12 @@ package hub
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/internal/durable"
 )
@@ -41,14 +39,10 @@ func (h *Hub) connectExternal() error {
 	return err
 }
 
-// writeAuthorization writes the users that the external server shall admit, for
-// its configuration to include, in the account that has the stream:
-//
-//	authorization { include "tidemark-users.conf" }
-//
-// or, with accounts,
-//
-//	accounts { FLEET { jetstream: enabled, include "tidemark-users.conf" } }
+// writeAuthorization writes the devices that the external server shall admit, for
+// its configuration to include. That has the two accounts of the embedded server
+// (see accounts, and #Hub.external for the whole of it); who logs in to HUB, the
+// hub and people, is its owner's to say.
 //
 // The server reads it when told to (nats-server --signal reload=<pid>, or
 // SIGHUP). A reload admits new devices and does not disturb others; it does not
@@ -59,50 +53,16 @@ func (h *Hub) writeAuthorization(devices map[string]string) error {
 	if path == "" {
 		return nil
 	}
-	full, err := h.fullUsers()
-	if err != nil {
-		return err
-	}
-	if err := durable.Write(path, authorization(full, devices), 0o600); err != nil {
+	if err := durable.Write(path, authorization(devices), 0o600); err != nil {
 		return fmt.Errorf("write the authorization of the external server: %w", err)
 	}
 	return nil
 }
 
-// fullUsers are the keys that may do everything: the operator's, and the hub's
-// own where it logs in with a seed.
-func (h *Hub) fullUsers() ([]string, error) {
-	operator, err := operatorKey(h.OperatorSeed())
-	if err != nil {
-		return nil, err
-	}
-	full := []string{operator}
-	file := h.config.External.CredsFile
-	if file == "" {
-		return full, nil
-	}
-	data, err := durable.ReadSecret(file, 64<<10)
-	if err != nil {
-		return nil, err
-	}
-	if data = bytes.TrimSpace(data); !bytes.HasPrefix(data, []byte("SU")) {
-		return full, nil
-	}
-	key, err := nkeys.FromSeed(data)
-	if err != nil {
-		return nil, errors.New("credsFile: not an NKey seed") // the library's error may quote it
-	}
-	public, err := key.PublicKey()
-	return append(full, public), err
-}
-
 // authorization is the file's content, the same for the same devices.
-func authorization(full []string, devices map[string]string) []byte {
+func authorization(devices map[string]string) []byte {
 	var b bytes.Buffer
-	b.WriteString("# Written by tidemark hub: the fleet repository names these devices.\nusers = [\n")
-	for _, public := range full {
-		fmt.Fprintf(&b, "  {nkey: %s}\n", public)
-	}
+	b.WriteString("# Written by tidemark hub, for account FLEET: the fleet repository names these devices.\nusers = [\n")
 	for _, device := range slices.Sorted(maps.Keys(devices)) {
 		fmt.Fprintf(&b, "  {nkey: %s, permissions: {\n    publish: {allow: [%s]}\n    subscribe: {allow: [%s]}\n  }}\n",
 			devices[device], quoted(publishAllowed(device)), quoted(subscribeAllowed(device)))

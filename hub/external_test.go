@@ -46,14 +46,15 @@ func newElsewhere(t *testing.T) *elsewhere {
 		t.Fatal(err)
 	}
 	conf := filepath.Join(dir, "nats.conf")
+	withUsers := strings.Replace(accounts, "HUB {", fmt.Sprintf("HUB {\n    users: [{nkey: %s}]", public), 1)
+	withUsers = strings.Replace(withUsers, "FLEET {", "FLEET {\n    include \"users.conf\"", 1)
 	for path, data := range map[string]string{
 		e.seed:  string(raw) + "\n",
-		e.users: fmt.Sprintf("users = [{nkey: %s}]\n", public),
+		e.users: string(authorization(nil)),
 		conf: fmt.Sprintf(`listen: %q
 jetstream { store_dir: %q, max_file: 2Gi, max_mem: 16Mi, sync_interval: always, domain: hub }
 leafnodes { listen: %q, no_advertise: true, isolate_leafnode_interest: true }
-authorization { include "users.conf" }
-`, e.client, filepath.Join(dir, "js"), e.leaf),
+`, e.client, filepath.Join(dir, "js"), e.leaf) + withUsers,
 	} {
 		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
@@ -172,6 +173,25 @@ func TestExternalServer(t *testing.T) {
 	case <-violations:
 	case <-time.After(20 * time.Second):
 		t.Error("b may publish as a")
+	}
+}
+
+// TestDocumentedAccounts: whoever configures a server of his own reads in #Hub what
+// the embedded one has.
+func TestDocumentedAccounts(t *testing.T) {
+	cue, err := os.ReadFile("../schema/definitions/hub.cue")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for line := range strings.Lines(string(cue)) {
+		line, is := strings.CutPrefix(strings.TrimSpace(line), "//\t")
+		if is && !strings.Contains(line, "users:") && !strings.Contains(line, "include") && !strings.Contains(line, "leafnodes") {
+			said = append(said, line)
+		}
+	}
+	if got := strings.Join(said, "\n") + "\n"; got != accounts {
+		t.Errorf("#Hub says\n%s", got)
 	}
 }
 

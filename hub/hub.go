@@ -112,12 +112,6 @@ func (h *Hub) open(ctx context.Context) (err error) {
 	if broken != nil {
 		h.config.Warn(broken)
 	}
-	operator, err := operatorKey(filepath.Join(h.config.StateDir, operatorFile))
-	if err != nil {
-		return err
-	}
-	h.admission.operator(operator)
-	h.admission.admit(h.fleet.Devices)
 	if h.config.External != nil {
 		err = h.connectExternal()
 	} else {
@@ -171,7 +165,7 @@ func (h *Hub) LeafAddress() string {
 }
 
 // OperatorSeed is the path of the seed file with which a person may do
-// everything on the embedded server.
+// everything on the embedded server. With an external one there is none.
 func (h *Hub) OperatorSeed() string { return filepath.Join(h.config.StateDir, operatorFile) }
 
 // Close ends the hub. What it stored stays.

@@ -31,6 +31,12 @@ type embedded struct {
 
 // startEmbedded starts it and connects to it, inside the process.
 func (h *Hub) startEmbedded(ctx context.Context) error {
+	operator, err := operatorKey(h.OperatorSeed())
+	if err != nil {
+		return err
+	}
+	h.admission.operator(operator)
+	h.admission.admit(h.fleet.Devices)
 	options, err := h.serverOptions()
 	if err != nil {
 		return err

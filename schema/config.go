@@ -112,8 +112,8 @@ type TLSFiles struct {
 // ExternalNATS is a NATS server or cluster that somebody else runs.
 type ExternalNATS struct {
 	URL               string `json:"url"`
-	CredsFile         string `json:"credsFile,omitempty" path:"file"`         // NKey seed or user credentials file
-	AuthorizationFile string `json:"authorizationFile,omitempty" path:"file"` // written with the admitted devices, for the server's configuration to include
+	CredsFile         string `json:"credsFile,omitempty" path:"file"`         // NKey seed or user credentials file, of the hub's account
+	AuthorizationFile string `json:"authorizationFile,omitempty" path:"file"` // written with the admitted devices, for the server's configuration to include in the account of devices
 }
 
 // HubStreamsSpec bounds the hub's storage.
