@@ -19,7 +19,10 @@ import (
 	"github.com/tidemark-edge/tidemark/internal/harness"
 )
 
-var only = flag.String("only", "", "measure what matches this regular expression")
+var (
+	only     = flag.String("only", "", "measure what matches this regular expression")
+	messages = flag.Int("messages", 1_000_000, "queue so many messages; figures of another number have another name")
+)
 
 // figure is one measured value. Names are stable: others read them.
 type figure struct {
@@ -50,7 +53,11 @@ var measurements = []struct {
 	{"restart", measureRestart},
 	{"replace", measureReplace},
 	{"reported_update", measureReported},
-	{"outbox", measureOutbox},
+	{"ingest", measureIngest},
+	{"backlog", measureBacklog},
+	{"resume", measureResume},
+	{"mosquitto", measureMosquitto},
+	{"sourcing", measureSourcing},
 	{"pull", measurePull},
 	{"binary", measureBinary},
 }
@@ -63,6 +70,7 @@ func TestFigures(t *testing.T) {
 	f := &table{}
 	for _, m := range measurements {
 		if wanted.MatchString(m.name) {
+			fmt.Printf("measured next: %s, with a load of %s before it\n", m.name, load())
 			t.Run(m.name, func(t *testing.T) { m.measure(t, f) })
 		}
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 func measureBinary(t *testing.T, f *table) {
-	info, err := os.Stat(binary())
+	info, err := os.Stat(tidemark())
 	if err != nil {
 		t.Fatal(err)
 	}

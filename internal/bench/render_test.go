@@ -19,7 +19,7 @@ import (
 func measureRender(t *testing.T, f *table) {
 	for _, n := range []int{1, 100, 500} {
 		tree := fleetOf(t, n)
-		renderer := sandbox.Renderer{Exe: binary()}
+		renderer := sandbox.Renderer{Exe: tidemark()}
 		var all []float64
 		for range 20 {
 			began := time.Now()

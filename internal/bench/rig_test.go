@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark-edge/tidemark/hub"
 	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/signing/signingtest"
@@ -37,20 +39,29 @@ type rig struct {
 	key      *signingtest.Key
 	git      *harness.Git
 	hubAddr  string
+	leafs    string // where the hub expects devices
+	behind   *cable // the hub is at its far end; nil where it is beside the device
 	agent    *harness.Process
 	hub      *harness.Process
 }
 
-// binary is the tidemark that is measured.
-func binary() string { return filepath.Join(harness.Root(), "build", "tidemark") }
+// tidemark is the program that is measured.
+func tidemark() string { return filepath.Join(harness.Root(), "build", "tidemark") }
 
 // newRig prepares a device; nothing of Tidemark runs yet.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{t: t, daemon: harness.Containerd(t, "2"), registry: harness.Registry(t), key: signingtest.NewKey(t), git: harness.NewGit(t)}
+	return newRigWith(t, nil)
+}
+
+// newRigWith prepares a device whose hub is at the far end of a cable.
+func newRigWith(t *testing.T, behind *cable) *rig {
+	t.Helper()
+	r := &rig{behind: behind, hubAddr: harness.FreeAddress(t), leafs: harness.FreeAddress(t), t: t, daemon: harness.Containerd(t, "2"), registry: harness.Registry(t), key: signingtest.NewKey(t), git: harness.NewGit(t)}
 	r.dir = r.daemon.Dir
-	leafs := harness.FreeAddress(t)
-	r.hubAddr = harness.FreeAddress(t)
+	if behind != nil {
+		r.hubAddr, r.leafs = behind.address+":4222", behind.address+":7422"
+	}
 	rule := r.key.Rule("bench", r.registry+"/**")
 	r.write("agent.cue", fmt.Sprintf(`
 device: %q, stateDir: %q, runDir: %q
@@ -59,11 +70,13 @@ images: [{name: "bench", match: %q, keys: [%q]}]
 containerd: {address: %q, runc: %q, namespace: "bench"}
 leaf: listen: %q
 hub: url: "nats-leaf://%s"
-`, deviceName, r.path("state"), r.path("run"), r.git.URL(), rule.Match, rule.Keys[0], r.daemon.Address, r.daemon.Runc, harness.FreeAddress(t), leafs))
+outbox: maxBytes: "4Gi" // so that a million messages have room
+`, deviceName, r.path("state"), r.path("run"), r.git.URL(), rule.Match, rule.Keys[0], r.daemon.Address, r.daemon.Runc, harness.FreeAddress(t), r.leafs))
 	r.write("hub.cue", fmt.Sprintf(`
 stateDir: %q, listen: %q, leafListen: %q
 repository: {url: %q, verify: "off", poll: "1s"}
-`, r.path("hub"), r.hubAddr, leafs, r.git.URL()))
+streams: maxBytes: "4Gi"
+`, r.path("hub"), r.hubAddr, r.leafs, r.git.URL()))
 	files, err := schema.Scaffold{Site: "lab", Device: deviceName}.Files()
 	if err != nil {
 		t.Fatal(err)
@@ -116,12 +129,12 @@ func many(n int, image schema.Image) map[string]string {
 }
 
 func (r *rig) startAgent() {
-	r.agent = harness.Start(r.t, r.dir, exec.Command(binary(), "agent", "--config", r.path("agent.cue")))
+	r.agent = harness.Start(r.t, r.dir, exec.Command(tidemark(), "agent", "--config", r.path("agent.cue")))
 	r.t.Cleanup(func() { r.agent.Stop(syscall.SIGKILL) })
 }
 
 func (r *rig) startHub() {
-	cmd := exec.Command(binary(), "hub", "--config", r.path("hub.cue"))
+	cmd := r.behind.command(tidemark(), "hub", "--config", r.path("hub.cue"))
 	dir := r.path("hublog")
 	os.MkdirAll(dir, 0o700)
 	r.hub = harness.Start(r.t, dir, cmd)
@@ -199,7 +212,35 @@ func (r *rig) beganAfter(module string, t0 time.Time) time.Duration {
 
 // module connects with the credential that the agent made for a module.
 func (r *rig) module(ctx context.Context, name string) (conn *nats.Conn, prefix string) {
-	var seed string
+	url, seed := r.seat(name)
+	key, err := nats.NkeyOptionFromSeed(seed)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn, err = nats.Connect(url, key, nats.CustomInboxPrefix(twin.Inbox(deviceName, name)))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(conn.Close)
+	return conn, twin.Prefix(deviceName, name)
+}
+
+// client connects as a module does that is written in Go.
+func (r *rig) client(name string) *twin.Client {
+	url, seed := r.seat(name)
+	r.t.Setenv(twin.EnvURL, url)
+	r.t.Setenv(twin.EnvIdentity, "/devices/"+deviceName+"/modules/"+name)
+	r.t.Setenv(twin.EnvCreds, seed)
+	client, err := twin.Connect(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// seat is where a module connects, and its seed file.
+func (r *rig) seat(name string) (url, seed string) {
 	harness.Eventually(r.t, func() error {
 		found, _ := filepath.Glob(filepath.Join(r.path("run"), "*", name, "identity.nk"))
 		if len(found) == 0 {
@@ -208,10 +249,6 @@ func (r *rig) module(ctx context.Context, name string) (conn *nats.Conn, prefix 
 		seed = found[0]
 		return nil
 	})
-	key, err := nats.NkeyOptionFromSeed(seed)
-	if err != nil {
-		r.t.Fatal(err)
-	}
 	var agent struct{ URL string }
 	content, err := os.ReadFile(filepath.Join(r.path("run"), "agent.json"))
 	if err == nil {
@@ -220,10 +257,26 @@ func (r *rig) module(ctx context.Context, name string) (conn *nats.Conn, prefix 
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	conn, err = nats.Connect(agent.URL, key, nats.CustomInboxPrefix(twin.Inbox(deviceName, name)))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	r.t.Cleanup(conn.Close)
-	return conn, twin.Prefix(deviceName, name)
+	return agent.URL, seed
+}
+
+// hubStream is what the hub has stored, asked for by a person at the hub.
+func (r *rig) hubStream() (stored jetstream.Stream) {
+	harness.Eventually(r.t, func() error {
+		conn, err := hub.Dial(r.hubAddr, filepath.Join(r.path("hub"), "operator.nk"))
+		if err != nil {
+			return err
+		}
+		js, err := jetstream.New(conn)
+		if err == nil {
+			stored, err = js.Stream(context.Background(), hub.StreamMessages)
+		}
+		if err != nil {
+			conn.Close()
+			return err
+		}
+		r.t.Cleanup(conn.Close)
+		return nil
+	})
+	return stored
 }
