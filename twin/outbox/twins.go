@@ -114,7 +114,7 @@ var errUnanswered = errors.New("no answer from the hub")
 func (u *uplink) send(ctx context.Context, d twin.Document, v versions) (raised bool, err error) {
 	r, err := u.ask(ctx, d)
 	var refusal *twin.Error
-	if errors.As(err, &refusal) && refusal.Code < 500 {
+	if errors.As(err, &refusal) && refusal.Code < 500 && refusal.Code != twin.CodeBusy {
 		// It will not take this document, however often: say so, wait for the next.
 		u.outbox.config.Warn(fmt.Errorf("the hub refuses the twin of %s: %w", describe(d), err))
 		u.confirmed[d.Module] = v
