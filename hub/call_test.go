@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,20 +64,24 @@ func TestCall(t *testing.T) {
 	})
 }
 
-// TestCallOfAModule calls a method of a module over a leaf link, where this test
-// answers as the agent does.
+// TestCallOfAModule calls a method of a module over a leaf link. This test is the
+// module, with the agent's rights.
 func TestCallOfAModule(t *testing.T) {
 	g := newGadget(t, "a")
 	c := newCloud(t, g.entry())
 	nc := c.operator()
 	g.link(c)
-	agent, err := g.leaf.ConnectHub("bridge")
+	declared := schema.Desired{Device: "a", Modules: []schema.Module{{Name: "camera"}, {Name: "mute"}}}
+	if err := g.leaf.Declare(testContext(t), declared); err != nil {
+		t.Fatal(err)
+	}
+	module, err := g.leaf.Connect("camera")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer agent.Close()
+	defer module.Close()
 	times := make(chan string, 1000)
-	if _, err := agent.Subscribe(twin.Prefix("a", "camera")+".rpc.*", func(m *nats.Msg) {
+	if _, err := module.Subscribe(twin.Prefix("a", "camera")+".rpc.*", func(m *nats.Msg) {
 		times <- m.Header.Get(twin.HeaderTimeout)
 		if string(m.Data) != "say nothing" {
 			_ = m.Respond([]byte("cheese"))
@@ -99,8 +104,10 @@ func TestCallOfAModule(t *testing.T) {
 	if _, err := Call(ctx, nc, shoot, []byte("say nothing")); code(err) != twin.CodeTimeout {
 		t.Errorf("no answer is %v", err)
 	}
-	if _, err := Call(context.Background(), nc, Method{Device: "a", Module: "mute", Name: "shoot"}, nil); code(err) != twin.CodeOffline {
-		t.Errorf("no module is %v", err)
+	for module, want := range map[string]int{"mute": twin.CodeOffline, "unknown": twin.CodeNotFound} {
+		if _, err := Call(testContext(t), nc, Method{Device: "a", Module: module, Name: "shoot"}, nil); code(err) != want {
+			t.Errorf("%s: %v", module, err)
+		}
 	}
 }
 
@@ -150,5 +157,39 @@ func TestServe(t *testing.T) {
 	}
 	if _, err := twin.ReadReply(m.Data); code(err) != twin.CodeMalformed {
 		t.Errorf("a time without end is answered with %s", m.Data)
+	}
+}
+
+// TestServicesShareCalls: each call that a device sends over its link comes to one
+// of those who serve, once, from another account than theirs.
+func TestServicesShareCalls(t *testing.T) {
+	g := newGadget(t, "a")
+	c := newCloud(t, g.entry())
+	var served [2]atomic.Int64
+	for n := range served {
+		if _, err := Serve(c.operator(), "count", func(context.Context, Caller, []byte) ([]byte, error) {
+			served[n].Add(1)
+			return nil, nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.link(c)
+	device, err := g.leaf.ConnectHub("bridge")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	answered := int64(0)
+	count := twin.UpCall("a", "camera", "count")
+	until(t, "the service answers", func() bool {
+		_, err := device.Request(count, nil, 20*time.Second)
+		if err == nil {
+			answered++
+		}
+		return answered == 200
+	})
+	if one, two := served[0].Load(), served[1].Load(); one+two != answered || one == 0 || two == 0 {
+		t.Errorf("of %d calls, %d and %d were served", answered, one, two)
 	}
 }

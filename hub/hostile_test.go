@@ -311,6 +311,11 @@ func TestDeviceHearsNothingElse(t *testing.T) {
 			}
 		}
 		h.bWorks(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if _, err := Call(ctx, h.operator, Method{Device: "c", Name: "ping"}, nil); code(err) != twin.CodeOffline {
+			t.Errorf("a call of a device that is not linked: %v", err)
+		}
 	})
 	h.settled(t)
 	tight(t, "a hears", &h.leaked)

@@ -61,7 +61,7 @@ type Hub struct {
 	connect   func(name string) (*nats.Conn, error) // another connection, as nc is one
 	devices   *nats.Conn                            // for what devices send
 	intake    *intake
-	work      chan struct{} // one value for each request that is being answered
+	work      *work // requests that are being answered
 }
 
 // Open starts the server, or connects to the external one, and answers devices
@@ -79,7 +79,7 @@ func Open(ctx context.Context, config Config) (*Hub, error) {
 	}
 	h := &Hub{
 		config: config, admission: newAdmission(),
-		look: make(chan struct{}, 1), work: make(chan struct{}, maxWork),
+		look: make(chan struct{}, 1), work: newWork(),
 	}
 	if err := h.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open hub: %w", err), h.Close())

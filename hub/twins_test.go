@@ -136,6 +136,34 @@ func TestConcurrentDocuments(t *testing.T) {
 	}
 }
 
+// TestTwinsOfOneDeviceDelayNobody: a device that has as many requests waiting as it
+// may is told to try again, and the others are answered.
+func TestTwinsOfOneDeviceDelayNobody(t *testing.T) {
+	c := newCloud(t)
+	nc := c.as("a")
+	for range maxDeviceWork {
+		if !c.hub.work.take("a") {
+			t.Fatal("no room for what a device may")
+		}
+	}
+	m, err := nc.Request(twin.UpTwin("a"), document("a", "", 1, 1, "x").Encode(), 20*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := twin.ReadReceipt(m.Data); code(err) != twin.CodeBusy {
+		t.Errorf("%s", m.Data)
+	}
+	if r := send(t, c.as("b"), document("b", "", 1, 1, "x")); !r.Stored {
+		t.Errorf("%+v", r)
+	}
+	for range maxDeviceWork {
+		c.hub.work.give("a")
+	}
+	if r := send(t, nc, document("a", "", 1, 1, "x")); !r.Stored {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestReadersSeeTwins reads as a person does.
 func TestReadersSeeTwins(t *testing.T) {
 	c, nc := deviceOf(t, "a")
