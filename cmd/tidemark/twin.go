@@ -45,7 +45,7 @@ device and for a while, what Git desires; export makes a commit of it.`,
 	}
 	runDirFlag(cmd.PersistentFlags(), &from.runDir)
 	from.operator.flags(cmd.PersistentFlags())
-	cmd.AddCommand(newTwinGet(&from), newTwinList(&from), newTwinWatch(&from), newTwinSet(&from), newTwinUnset(&from))
+	cmd.AddCommand(newTwinGet(&from), newTwinList(&from), newTwinWatch(&from), newTwinSet(&from), newTwinUnset(&from), newTwinExport(&from))
 	return cmd
 }
 
