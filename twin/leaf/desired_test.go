@@ -120,8 +120,8 @@ func TestDesiredFileIsReplacedWhole(t *testing.T) {
 			}
 		})
 	}
-	for i := range 200 {
-		d.Modules[0].Twin.Desired = map[string]any{"i": i, "text": strings.Repeat("x", i*100)}
+	for i := range 60 {
+		d.Modules[0].Twin.Desired = map[string]any{"i": i, "text": strings.Repeat("x", i*400)}
 		if err := l.Declare(t.Context(), d); err != nil {
 			t.Fatal(err)
 		}

@@ -124,16 +124,18 @@ var errBusy = &twin.Error{Code: twin.CodeBusy, Message: "too many calls at a tim
 func (m *methods) call(ctx context.Context, msg *nats.Msg, limit time.Duration, f func(context.Context, []byte) ([]byte, error)) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	late := &twin.Error{Code: twin.CodeTimeout, Message: fmt.Sprintf("not done within %s: it may still be", limit)}
 	var once sync.Once // whoever is first
 	stop := context.AfterFunc(ctx, func() {
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			once.Do(func() {
-				respond(msg, nil, &twin.Error{Code: twin.CodeTimeout, Message: fmt.Sprintf("not done within %s: it may still be", limit)})
-			})
+			once.Do(func() { respond(msg, nil, late) })
 		}
 	})
 	defer stop()
 	data, err := f(ctx, msg.Data)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = late
+	}
 	once.Do(func() { respond(msg, data, err) })
 }
 
