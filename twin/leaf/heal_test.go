@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/outbox"
 )
 
 // smallDisk mounts a file system of so many bytes for the state of a device.
@@ -214,5 +215,93 @@ func TestStoreIsRemovedWhileItRuns(t *testing.T) {
 	_ = js
 	if m, err := st.GetLastMsgForSubject(t.Context(), "s"); err != nil || string(m.Data) != "y" {
 		t.Errorf("after a restart: %v, %v", m, err)
+	}
+}
+
+// TestTwinsAreRemovedWhileItRuns: the file, or all of it. What is answered from
+// then on is on the disk.
+func TestTwinsAreRemovedWhileItRuns(t *testing.T) {
+	for name, remove := range map[string]func(dir string) error{
+		"directory": os.RemoveAll,
+		"journal":   func(dir string) error { return os.Remove(filepath.Join(dir, "journal")) },
+		"exchanged": func(dir string) error {
+			path := filepath.Join(dir, "journal")
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("something else"), 0o600))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			l := s.open()
+			s.declare(l, declared("sensor"))
+			conn := s.module(l, "sensor")
+			if _, err := report(t, conn, "sensor", `{"before": true}`); err != nil {
+				t.Fatal(err)
+			}
+			if err := remove(filepath.Join(s.config.StateDir, "twins")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := report(t, conn, "sensor", `{"after": true}`); err != nil {
+				t.Fatal(err)
+			}
+			l.Close()
+			l = s.open()
+			if p := get(t, s.module(l, "sensor"), "sensor").Properties; p.Reported.Values["before"] != true || p.Reported.Values["after"] != true || p.Reported.Version != 3 {
+				t.Errorf("after a restart: %+v", p.Reported)
+			}
+		})
+	}
+}
+
+// TestFullDiskUnderTheOutbox: modules are told that there is no room, and once
+// there is, what they send goes on to be stored, without anybody's help; what was
+// acknowledged is delivered.
+func TestFullDiskUnderTheOutbox(t *testing.T) {
+	s := newSite(t)
+	s.smallDisk("64m")
+	s.config.MaxStore = 256 << 20
+	l := s.open()
+	s.declare(l, declared("sensor"))
+	conn, err := l.Connect("outbox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	o, err := outbox.Open(t.Context(), conn, nil, outbox.Config{Device: "d1", StateDir: s.config.StateDir, Warn: l.warn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = o.Close() }()
+	c := s.client(t, l, "sensor")
+	send := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		return c.Send(ctx, "m", make([]byte, 4096))
+	}
+	if err := send(); err != nil {
+		t.Fatal(err)
+	}
+	filler := s.fill()
+	var full *twin.Error
+	if err := send(); !errors.As(err, &full) || full.Code != twin.CodeNoSpace {
+		t.Errorf("sent to a full disk: %v", err)
+	}
+	// Somebody else writes to JetStream all the same, until it breaks.
+	js, err := jetstream.New(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "X", Subjects: []string{"x"}})
+	if err := l.server.ShutdownJetStream(); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(); err == nil {
+		t.Error("sent while nothing can be stored")
+	}
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "messages are stored again", func() bool { return send() == nil })
+	if stats, err := o.Stats(t.Context()); err != nil || stats.Stored < 2 {
+		t.Errorf("%+v, %v", stats, err)
 	}
 }

@@ -72,6 +72,20 @@ func (j *journal) append(records []byte) error {
 	return err
 }
 
+// seek finds out whether the file is still where the next start looks for it:
+// what is written to one that somebody removed is nowhere.
+func (j *journal) seek() {
+	there, err := os.Stat(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		j.broken = fmt.Errorf("%s was removed", j.path)
+		return
+	}
+	open, errOpen := j.file.Stat()
+	if err == nil && errOpen == nil && !os.SameFile(there, open) {
+		j.broken = fmt.Errorf("%s was replaced", j.path)
+	}
+}
+
 // full reports whether writing it anew would save much.
 func (j *journal) full() bool {
 	return j.broken != nil || j.end > compactAbove && j.end > compactRatio*j.live
@@ -80,6 +94,9 @@ func (j *journal) full() bool {
 // rewrite puts a new file with these records in the place of the journal. On an
 // error the journal is as it was.
 func (j *journal) rewrite(records []byte) error {
+	if err := os.MkdirAll(filepath.Dir(j.path), 0o700); err != nil {
+		return err
+	}
 	temp := j.path + ".new"
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

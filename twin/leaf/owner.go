@@ -52,17 +52,13 @@ func prepareStateDir(c Config) error {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fmt.Errorf("state directory: %w", err)
 	}
-	real, err := filepath.EvalSymlinks(c.StateDir)
-	if err != nil {
-		return fmt.Errorf("state directory: %w", err)
-	}
-	if err := ours(real); err != nil {
-		return fmt.Errorf("state directory: %w", err)
-	}
-	for _, dir := range []string{jetStreamDir(c), filepath.Join(c.StateDir, twinsDir)} {
-		err := ours(dir)
+	for _, dir := range []string{c.StateDir, jetStreamDir(c), filepath.Join(c.StateDir, twinsDir)} {
+		real, err := filepath.EvalSymlinks(dir) // another disk, say
 		if err == nil {
-			err = os.Chmod(dir, 0o700)
+			err = ours(real)
+		}
+		if err == nil && dir != c.StateDir {
+			err = os.Chmod(real, 0o700)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("state directory: %w", err)

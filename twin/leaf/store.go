@@ -268,6 +268,7 @@ func (s *store) save() error {
 	if s.journal.file == nil {
 		return os.ErrClosed
 	}
+	s.journal.seek()
 	if s.journal.broken != nil {
 		if err := s.rewrite(); err != nil {
 			return err

@@ -103,7 +103,9 @@ func (q *Queue) load(ctx context.Context) error {
 // open makes the stream, or gives it our configuration. made says that there
 // was none.
 func (q *Queue) open(ctx context.Context, config Config) (s jetstream.Stream, epoch string, made bool, err error) {
-	s, err = q.js.Stream(ctx, q.stream)
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	s, err = q.js.Stream(look, q.stream)
+	cancel()
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		made = true
@@ -130,6 +132,11 @@ func (q *Queue) open(ctx context.Context, config Config) (s jetstream.Stream, ep
 	}
 	return s, epoch, made, nil
 }
+
+// lookTimeout bounds the question for a stream, which needs no disk: a JetStream
+// that stops in that moment never answers it, and may run again long before the
+// caller's time is over.
+const lookTimeout = 3 * time.Second
 
 // A stream that is deleted takes its directory with it beside the answer, and so
 // does away with the directory of one that is made right behind it.
