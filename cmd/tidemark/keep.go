@@ -15,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -147,7 +146,8 @@ func exportTo(ctx context.Context, dir string, d twin.Document) (changed, left [
 		if bytes.Equal(e.tree[file], tree[file]) {
 			continue
 		}
-		if err := writeSource(filepath.Join(dir, filepath.FromSlash(file)), e.tree[file]); err != nil {
+		// In a person's working copy: Git has what was there before.
+		if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(file)), e.tree[file], 0o644); err != nil {
 			return changed, left, err
 		}
 		changed = append(changed, file)
@@ -279,13 +279,4 @@ func (e *export) vet(ctx context.Context, before []schema.Entry) error {
 		}
 	}
 	return nil
-}
-
-// writeSource writes a definition as its file is, or as others can read it.
-func writeSource(file string, source []byte) error {
-	mode := os.FileMode(0o644)
-	if info, err := os.Stat(file); err == nil {
-		mode = info.Mode().Perm()
-	}
-	return durable.Write(file, source, mode)
 }
