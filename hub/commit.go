@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
+	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -91,10 +92,12 @@ func (c *commit) publish(ctx context.Context, nc *nats.Conn) (uint64, error) {
 			return 0, err
 		}
 	}
+	failpoint.Reach("hub.storing")
 	answer, err := nc.RequestMsgWithContext(ctx, c.messages[n-1])
 	if err != nil {
 		return 0, err
 	}
+	failpoint.Reach("hub.stored")
 	return readAck(answer.Data, n)
 }
 

@@ -33,8 +33,39 @@ func (d *Device) scaffold() {
 	for path, content := range files {
 		initial[path] = string(content)
 	}
-	initial[d.definition()] = "package fleet\n\ndevice: #device & {name: \"" + d.Name + "\"}\n"
+	initial[d.definition()] = "package fleet\n\ndevice: #device & {name: \"" + d.Name + "\"}\n" + d.linked(nil)
 	d.head = d.Git.SignedCommit(initial)
+}
+
+// routes are those of Sender's outputs, unless the test says otherwise.
+const routes = `
+	urgent: {from: "sender/urgent", priority: 1, order: "strict"}
+	bulk: {from: "sender/bulk", priority: 7}
+	local: {from: "sender/local", to: "sender/inbox"}
+`
+
+// linked is what the definition of a device with a hub has more.
+func (d *Device) linked(modules map[string]string) string {
+	more := ""
+	if d.identity != "" {
+		more = fmt.Sprintf("\ndevice: identity: %q\n", d.identity)
+	}
+	if modules["sender"] != "" { // which the routes name
+		more += fmt.Sprintf("\ndevice: routes: {%s}\n", d.Routes)
+	}
+	return more
+}
+
+// Sender is the body of a module that sends messages by all routes: series goroutines
+// for each, rate messages a second each; and no more than last each, where that is
+// not 0. It has to have the name "sender".
+func (d *Device) Sender(rate, series, last int) string {
+	env := fmt.Sprintf(`NAMES: "urgent bulk local", RATE: "%d", SERIES: "%d"`, rate, series)
+	if last > 0 {
+		env += fmt.Sprintf(`, LAST: "%d"`, last)
+	}
+	return fmt.Sprintf(`image: %q, env: {%s}, mounts: "/told": host: %q, restart: {min: "0s", max: "5s"}, stop: timeout: "2s"`,
+		d.World.Sender(d.t), env, d.toldDir())
 }
 
 func (d *Device) definition() string { return "sites/lab/" + d.Name + "/device.cue" }
@@ -55,7 +86,7 @@ func (d *Device) DeployOnTrial(modules map[string]string, gate string) string {
 	for _, name := range slices.Sorted(maps.Keys(modules)) {
 		fmt.Fprintf(&b, "\tmodules: %q: {%s}\n", name, modules[name])
 	}
-	b.WriteString("}\n")
+	b.WriteString("}\n" + d.linked(modules))
 	d.head = d.Git.SignedCommit(map[string]string{d.definition(): b.String()})
 	c := commit{map[string]string{}, map[string]schema.Image{}, map[string]bool{}}
 	if desired, err := schema.Load(d.t.Context(), os.DirFS(d.Git.Dir), d.Name); err == nil {

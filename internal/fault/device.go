@@ -2,6 +2,7 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -26,6 +27,9 @@ type Options struct {
 	Clock      bool   // containerd too follows the device's Clock, which 1.6 cannot
 	Gate       string // of its definitions; 500ms without it
 
+	// Hub: the device has one, and may run a Sender.
+	Hub bool
+
 	// OwnContainerd: the agent is told that containerd is its own, so that it may
 	// set damage aside.
 	OwnContainerd bool
@@ -46,6 +50,9 @@ type Device struct {
 	Clock      *Clock
 	Controller *Controller
 	Git        *harness.Git
+	Hub        *Hub     // nil without Options.Hub
+	Account    *Account // of the messages to it
+	Routes     string   // of what is deployed from now on, CUE; with a hub
 	Machine    *Machine // nil while it is off
 	Link       *Link    // of this Machine
 	Damaged    []string // files that were damaged on purpose: it is right when they are set aside
@@ -62,6 +69,7 @@ type Device struct {
 	pids       map[Part]int
 	conn       *nats.Conn // as a person, to the agent
 	commits    map[string]commit
+	identity   string  // its public key, with a hub
 	head       string  // the newest commit
 	baseline   *Census // the first there was
 	modules    int     // containers, then
@@ -113,9 +121,21 @@ func NewDevice(t testing.TB, options Options) *Device {
 		}
 	}
 	d.configure()
+	if options.Hub {
+		d.identity, d.Routes, d.Account = enrol(t, d.StateDir), routes, newAccount(d)
+		if err := errors.Join(os.Mkdir(d.toldDir(), 0o755), os.Chmod(d.toldDir(), 0o777)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	d.scaffold()
+	if options.Hub {
+		d.Hub = newHub(t, filepath.Join(dir, "hub"), or(options.FS, "ext4"), d.Git)
+	}
 	return d
 }
+
+// toldDir is where the sender writes what it was told: not on the device's disk.
+func (d *Device) toldDir() string { return filepath.Join(d.Dir, "told") }
 
 // or is a, or b where a is nothing.
 func or[T comparable](a, b T) T {
@@ -136,6 +156,10 @@ func (d *Device) configure() {
 	if d.options.OwnContainerd {
 		root = fmt.Sprintf(", root: %q", d.Root)
 	}
+	hub := ""
+	if d.options.Hub {
+		hub = fmt.Sprintf("hub: url: \"nats-leaf://%s\"\nhostMounts: [%q]\n", hubHost, d.toldDir())
+	}
 	rule := d.World.key.Rule("fault", registryHost+"/**")
 	write(d.t, filepath.Join(d.Dir, "agent.cue"), fmt.Appendf(nil, `
 device: %q, stateDir: %q, runDir: %q
@@ -145,8 +169,8 @@ registries: %q: plainHttp: true
 containerd: {address: %q, runc: %q, namespace: %q%s}
 disk: reserve: "4Mi"
 outbox: maxBytes: "16Mi"
-`, d.Name, d.StateDir, d.RunDir, gitHost, d.Git.AllowedSigners(), rule.Name, rule.Match, rule.Keys[0],
-		registryHost, d.Address, d.runc, d.namespace, root))
+%s`, d.Name, d.StateDir, d.RunDir, gitHost, d.Git.AllowedSigners(), rule.Name, rule.Match, rule.Keys[0],
+		registryHost, d.Address, d.runc, d.namespace, root, hub))
 }
 
 // Boot turns the device on, from whatever its disk holds, and starts what a
@@ -165,12 +189,16 @@ func (d *Device) Boot() {
 		keep = d.Disk.device
 	}
 	d.Machine = boot(d.t, d.Dir, keep)
-	d.Link = plug(d.t, d.Machine, map[string]string{registryHost: d.World.registry, gitHost: d.git}, d.Offline)
+	outside := map[string]string{registryHost: d.World.registry, gitHost: d.git}
+	if d.Hub != nil {
+		outside[hubHost] = d.Hub.leafs
+	}
+	d.Link = plug(d.t, d.Machine, outside, d.Offline)
 	d.Revive()
 }
 
 // Revive starts containerd and the agent where they do not run, as an init system
-// does after a while, and the machine where it is off.
+// does after a while, and the machine and the hub where they are off.
 func (d *Device) Revive() {
 	d.t.Helper()
 	if d.Machine != nil && d.Machine.isOff() {
@@ -179,6 +207,9 @@ func (d *Device) Revive() {
 	if d.Machine == nil {
 		d.Boot()
 		return
+	}
+	if d.Hub != nil {
+		d.Hub.Start()
 	}
 	d.life.Lock()
 	defer d.life.Unlock()

@@ -8,8 +8,10 @@
 //   - Clock: the wall clock of programs that are built for it.
 //   - Controller: what happens when an agent reaches a failpoint.
 //   - Rot: damage to files.
+//   - Hub: the other side of the link, with a disk and a power of its own.
 //   - Device: all of them together, with containerd and an agent, and what is
 //     promised of it (Invariants).
+//   - Account: what modules were told of their messages, held against the hub.
 //
 // All of it needs root, and takes nothing of the real machine's but loop devices,
 // interfaces and cgroups under names of its own, so that tests run beside each

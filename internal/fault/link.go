@@ -80,6 +80,9 @@ func (l *Link) Registry() *Proxy { return l.Proxies[registryHost] }
 // Git is what the device reaches the fleet repository by.
 func (l *Link) Git() *Proxy { return l.Proxies[gitHost] }
 
+// Hub is what the device reaches the hub by; nil without one.
+func (l *Link) Hub() *Proxy { return l.Proxies[hubHost] }
+
 // Cut takes the link down: nothing comes through, and nobody is told.
 func (l *Link) Cut() { l.t.Helper(); l.cut = true; run(l.t, "ip", "link", "set", l.outside, "down") }
 

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/tidemark-edge/tidemark/internal/fault"
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
 )
 
 // kind is one kind of fault.
@@ -35,6 +37,28 @@ var allFaults = []kind{
 	{name: "registry cuts", strike: cutEach, mend: restore},
 	{name: "clock jump", strike: jump, struck: jump, after: func(s *soak) { s.d.Clock.Set(0) }},
 	{name: "state file rot", strike: rot},
+	{name: "kill hub", strike: atHub(func(s *soak) { s.d.Hub.Kill() })},
+	{name: "power cut of the hub", strike: atHub(func(s *soak) { s.d.Hub.PowerCut() })},
+}
+
+// atHub strikes where the hub has sent messages to its disk, or has just stored some;
+// or after a while, where no message comes.
+func atHub(strike func(s *soak)) func(*soak) {
+	return func(s *soak) {
+		if s.d.Hub == nil {
+			return
+		}
+		struck := s.d.Hub.Controller.At("", s.rng.IntN(6), func() { strike(s) })
+		select {
+		case <-struck:
+		case <-time.After(2 * time.Second):
+			if s.d.Hub.Controller.Clear() {
+				strike(s)
+			} else {
+				<-struck
+			}
+		}
+	}
 }
 
 func powerCut(s *soak) { s.d.PowerCut() }
@@ -87,7 +111,8 @@ func rot(s *soak) {
 	}
 	files := slices.DeleteFunc(fault.Files(s.t, s.d.StateDir), func(path string) bool {
 		// A volume or a log is the modules' own.
-		return strings.Contains(path, "/volumes/") || strings.Contains(path, "/logs/")
+		// Without its identity it waits until a person enrols it again.
+		return strings.Contains(path, "/volumes/") || strings.Contains(path, "/logs/") || filepath.Base(path) == "identity.nk"
 	})
 	for range 1 + s.rng.IntN(3) {
 		if i := s.rng.IntN(len(files)); fileExists(files[i]) {
@@ -95,6 +120,9 @@ func rot(s *soak) {
 			s.d.Damaged = append(s.d.Damaged, files[i])
 			fault.Rots[s.rng.IntN(len(fault.Rots))].Do(s.t, s.rng, files[i])
 		}
+	}
+	if s.d.Account != nil {
+		s.d.Account.Expected = []string{twin.LostDamaged, twin.LostWiped}
 	}
 }
 
@@ -136,6 +164,9 @@ func (s *soak) modules() map[string]string {
 			"alpha": s.module(s.image(), ""),
 			"beta":  s.module(s.image(), `, dependsOn: alpha: {}`),
 			"gamma": s.module(s.image(), `, update: strategy: "start-then-stop"`),
+		}
+		if *messages {
+			next["sender"] = s.d.Sender(5+s.rng.IntN(20), 1, 0)
 		}
 	}
 	next["alpha"] = s.module(s.image(), "")

@@ -26,6 +26,7 @@ type round struct {
 	Change     string // what was declared
 	At         string // "at a failpoint" or "now"
 	RolledBack bool   // a good revision failed its trial because of the fault
+	Messages   int    // that modules were told are on the disk
 	Took       float64
 	Violations []string
 }
@@ -37,6 +38,7 @@ type row struct {
 	AtFailpoint           int      // of them at a failpoint
 	RolledBack            int      // of them went back from a good revision, as they should
 	Violations            int      // of them kept a promise not
+	Messages              int      // that modules were told are on the disk
 	Seconds               float64  // all together
 	Examples              []string // the first few violations
 }
@@ -73,7 +75,7 @@ func (f *tally) violations() (n int) {
 func (f *tally) add(r round) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	sum := row{Fault: r.Fault, FS: r.FS, Containerd: r.Containerd, Rounds: 1, Seconds: r.Took}
+	sum := row{Fault: r.Fault, FS: r.FS, Containerd: r.Containerd, Rounds: 1, Messages: r.Messages, Seconds: r.Took}
 	if r.At != "now" {
 		sum.AtFailpoint = 1
 	}
@@ -95,7 +97,7 @@ func merge(rows []row, r row) []row {
 	}
 	o := &rows[i]
 	o.Rounds, o.AtFailpoint, o.RolledBack, o.Violations = o.Rounds+r.Rounds, o.AtFailpoint+r.AtFailpoint, o.RolledBack+r.RolledBack, o.Violations+r.Violations
-	o.Seconds += r.Seconds
+	o.Messages, o.Seconds = o.Messages+r.Messages, o.Seconds+r.Seconds
 	if o.Examples = append(o.Examples, r.Examples...); len(o.Examples) > 5 {
 		o.Examples = o.Examples[:5]
 	}
@@ -144,13 +146,13 @@ func print(rows []row) {
 	slices.SortFunc(rows, func(a, b row) int {
 		return strings.Compare(a.Fault+a.Containerd+a.FS, b.Fault+b.Containerd+b.FS)
 	})
-	fmt.Print("\n\n| fault | containerd | filesystem | rounds | at a failpoint | went back from a revision on trial | s per round | violations |\n|---|---|---|---|---|---|---|---|\n")
+	fmt.Print("\n\n| fault | containerd | filesystem | rounds | at a failpoint | went back from a revision on trial | messages taken | s per round | violations |\n|---|---|---|---|---|---|---|---|---|\n")
 	var all row
 	for _, r := range rows {
-		fmt.Printf("| %s | %s | %s | %d | %d | %d | %.1f | %d |\n", r.Fault, r.Containerd, r.FS, r.Rounds, r.AtFailpoint, r.RolledBack, r.Seconds/float64(max(1, r.Rounds)), r.Violations)
-		all = merge([]row{all}, row{Rounds: r.Rounds, AtFailpoint: r.AtFailpoint, RolledBack: r.RolledBack, Violations: r.Violations, Seconds: r.Seconds})[0]
+		fmt.Printf("| %s | %s | %s | %d | %d | %d | %d | %.1f | %d |\n", r.Fault, r.Containerd, r.FS, r.Rounds, r.AtFailpoint, r.RolledBack, r.Messages, r.Seconds/float64(max(1, r.Rounds)), r.Violations)
+		all = merge([]row{all}, row{Rounds: r.Rounds, AtFailpoint: r.AtFailpoint, RolledBack: r.RolledBack, Violations: r.Violations, Messages: r.Messages, Seconds: r.Seconds})[0]
 	}
-	fmt.Printf("| **all** | | | %d | %d | %d | %.1f | %d |\n", all.Rounds, all.AtFailpoint, all.RolledBack, all.Seconds/float64(max(1, all.Rounds)), all.Violations)
+	fmt.Printf("| **all** | | | %d | %d | %d | %d | %.1f | %d |\n", all.Rounds, all.AtFailpoint, all.RolledBack, all.Messages, all.Seconds/float64(max(1, all.Rounds)), all.Violations)
 	for _, r := range rows {
 		for _, e := range r.Examples {
 			fmt.Printf("violation: %s, containerd %s, %s: %s\n", r.Fault, r.Containerd, r.FS, e)

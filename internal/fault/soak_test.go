@@ -25,6 +25,7 @@ var (
 	lines      = flag.String("containerd", "", "lines of containerd, separated by commas; all without it")
 	faults     = flag.String("faults", "", "only faults that match this regular expression")
 	out        = flag.String("out", "build/soak.json", "where this run is noted, below the source tree")
+	messages   = flag.Bool("messages", true, "modules send messages to a hub, which are accounted for after each round")
 	patience   = flag.Duration("patience", 90*time.Second, "in which a device has to settle after a fault")
 )
 
@@ -92,16 +93,20 @@ type soak struct {
 	good   map[string]string // the modules that are to run
 	serial int
 	bad    bool // the newest commit is to be refused
+	taken  int  // messages, so far
 }
 
 // run does rounds until one of them is a violation, and says how many it did.
 func (s *soak) run(t *testing.T, rounds int) int {
-	s.t, s.d = t, fault.NewDevice(t, fault.Options{World: s.world, Containerd: s.line, FS: s.fs, Clock: true})
+	s.t, s.d = t, fault.NewDevice(t, fault.Options{World: s.world, Containerd: s.line, FS: s.fs, Clock: true, Hub: *messages})
 	s.d.Boot()
 	s.good = s.modules()
 	s.d.Deploy(s.good)
 	if _, err := s.d.Settle(*patience); err != nil {
 		t.Fatalf("before any fault: %v", err)
+	}
+	for _, v := range s.account(kind{}) {
+		t.Errorf("before any fault: %s", v)
 	}
 	s.d.Invariants(t)
 	if t.Failed() {
@@ -163,10 +168,31 @@ func (s *soak) round() round {
 		return r
 	}
 	r.Violations = append(s.judge(change, report, &r), s.d.Violations()...)
+	if *messages {
+		before := s.taken
+		r.Violations = append(r.Violations, s.account(k)...)
+		r.Messages = s.taken - before
+	}
 	if k.after != nil && len(r.Violations) == 0 {
 		k.after(s)
 	}
 	return r
+}
+
+// account says which messages are not where they have to be.
+func (s *soak) account(k kind) (violations []string) {
+	if !*messages {
+		return nil
+	}
+	if k.name == "state file rot" {
+		// What rotted on the disk may be lost before the agent could know of it, or
+		// come twice: from here on all is well again.
+		time.Sleep(2 * time.Second)
+		s.d.Account.Excuse()
+	}
+	violations = s.d.Account.Settle(*patience)
+	s.taken = s.d.Account.Counts().Took
+	return violations
 }
 
 // keep copies what can be looked at later.
@@ -176,7 +202,10 @@ func (s *soak) keep(round int) {
 		s.t.Error(err)
 		return
 	}
-	for _, from := range []string{s.d.StateDir, s.d.Log(fault.AgentPart), s.d.Log(fault.ContainerdPart), filepath.Join(s.d.Root, "io.containerd.metadata.v1.bolt"), s.d.Git.Dir} {
+	if s.d.Hub != nil {
+		s.d.Hub.Kill()
+	}
+	for _, from := range []string{s.d.StateDir, filepath.Join(s.d.Dir, "told"), filepath.Join(s.d.Dir, "hub"), s.d.Log(fault.AgentPart), s.d.Log(fault.ContainerdPart), filepath.Join(s.d.Root, "io.containerd.metadata.v1.bolt"), s.d.Git.Dir} {
 		if out, err := exec.Command("cp", "-a", from, dir).CombinedOutput(); err != nil {
 			s.t.Logf("keep %s: %v: %s", from, err, out)
 		}

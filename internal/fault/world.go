@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -29,6 +30,8 @@ type World struct {
 
 	registry string // host:port, for the test
 	key      *signingtest.Key
+	making   sync.Mutex
+	sender   schema.Image // see Sender
 }
 
 // The names under which a device finds the world, whatever addresses its link has.
@@ -53,6 +56,23 @@ func NewWorld(t testing.TB) *World {
 	}
 	w.Unsigned = abroad(w.push(t, "unsigned", program, 32<<10))
 	return w
+}
+
+// Sender is the image, signed, of the module that sends messages.
+func (w *World) Sender(t testing.TB) schema.Image {
+	t.Helper()
+	w.making.Lock()
+	defer w.making.Unlock()
+	if w.sender == "" {
+		program, err := os.ReadFile(program(t, "sender"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		image := w.push(t, "sender", program, 16<<10)
+		w.key.Sign(t, image)
+		w.sender = abroad(image)
+	}
+	return w.sender
 }
 
 // push makes an image with the module and content that it can check.
