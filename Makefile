@@ -59,8 +59,10 @@ shell: build ## the stage of the quickstart, to play its story by hand
 demo: build ## the quickstart's story, played and checked
 	examples/quickstart/play
 
-bench: build tools ## the table of figures; ONLY=<regexp> runs a part
-	@go test -tags bench -count=1 -timeout 30m -run TestFigures ./internal/bench -only '$(ONLY)' -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
+bench: build tools ## the table of figures; ONLY=<regexp> runs a part; MESSAGES=200000 queues fewer than a million
+	@command -v mosquitto >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends mosquitto; } >&2
+	@tools/get nats-server >/dev/null
+	@go test -tags bench -count=1 -timeout 60m -run TestFigures ./internal/bench -only '$(ONLY)' -messages $(or $(MESSAGES),1000000) -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
 
 soak: tools ## break devices at random: ROUNDS=n [SEED=n] [FS=ext4,xfs] [CONTAINERD=1.6,2] [FAULTS=regexp] [PARALLEL=2] [MESSAGES=false] [OUT=build/soak.json]
 	go test -tags soak -count=1 -timeout 96h -run TestSoak ./internal/fault -v -parallel $(or $(PARALLEL),2) \
