@@ -141,6 +141,9 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	l.running.Go(func() { l.expireKeys(l.closing) })
 	healer := &healer{server: l.server, config: jetStreamConfig(config), warn: l.warn}
 	l.running.Go(func() { healer.run(l.closing) })
+	if config.Hub != nil {
+		l.running.Go(func() { l.watchStall(l.closing) })
+	}
 	return l, nil
 }
 
