@@ -93,7 +93,7 @@ func setting(name string, otherwise int) int {
 
 // send sends a series.
 func send(ctx context.Context, client *twin.Client, output, series string, note func(string)) {
-	pause, last := time.Second/time.Duration(setting("RATE", 10)), uint64(setting("LAST", 1<<40))
+	pause, last := time.Second/time.Duration(setting("RATE", 10)), uint64(setting("LAST", 1<<31-1))
 	for n := uint64(1); n <= last && ctx.Err() == nil; n++ {
 		body, _ := json.Marshal(number{series, n}) // a string and a number
 		line := fmt.Sprintf("%s %s %d", output, series, n)
