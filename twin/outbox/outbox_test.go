@@ -390,9 +390,8 @@ func TestRoutesChangeUnderLoad(t *testing.T) {
 func TestWipedOutbox(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		n := newNode(t)
-		c := newCloud(t, n.connect())
 		hubNode := newNode(t)
-		c = newCloud(t, hubNode.connect())
+		c := newCloud(t, hubNode.connect())
 		o := open(t, n, hubNode.connect(), Config{})
 		sayAll(t, module(n, "sensor"), "sensor", numbers(1, 10))
 		drained(t, o)

@@ -80,7 +80,6 @@ type fakeQueue struct {
 	records []queue.Record
 	last    uint64
 	floor   uint64
-	gaps    spans // what the bound dropped
 	grown   chan struct{}
 	ids     map[string]map[uint64]uint64 // by epoch and sequence
 }
