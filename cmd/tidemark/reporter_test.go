@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"reflect"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,17 +14,31 @@ import (
 	"github.com/tidemark-edge/tidemark/twin/leaf"
 )
 
-// listener counts what is reported. Its methods are called one at a time.
+// listener counts what is reported.
 type listener struct {
+	mu      sync.Mutex
 	reports []schema.Report
 	err     error
 }
 
-func (t *listener) Declare(context.Context, schema.Desired) error { return t.err }
+func (t *listener) Declare(context.Context, schema.Desired) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.err
+}
 
 func (t *listener) Report(_ context.Context, r schema.Report) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.reports = append(t.reports, r)
 	return t.err
+}
+
+// fail has everything fail from now on, or nothing any more.
+func (t *listener) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
 }
 
 // watched runs a reporter whose surroundings are as look says for a while, and
@@ -118,9 +133,9 @@ func TestReportIsTriedAgain(t *testing.T) {
 	back := func(at time.Duration) schema.Surroundings { return linked(at > time.Minute) }
 	reports := watched(t, 10*time.Minute, back, func(r *reporter, inner *listener) {
 		time.Sleep(59 * time.Second)
-		inner.err = errors.New("no space")
+		inner.fail(errors.New("no space"))
 		time.Sleep(3 * time.Minute)
-		inner.err = nil
+		inner.fail(nil)
 	})
 	if n := len(reports); n < 2 || n > 8 || !reports[n-1].Hub.Linked {
 		t.Errorf("%d reports, the last %+v", n, reports[max(0, n-1):])
