@@ -392,6 +392,8 @@ func TestPlacesInMemoryAreBounded(t *testing.T) {
 			stands(t, c.as(device), device, batchOf(at(round), round+1, round+1), at(round+1))
 		}
 	}
+	c.hub.intake.lanes.mu.Lock()
+	defer c.hub.intake.lanes.mu.Unlock()
 	if n := len(c.hub.intake.lanes.places); n != 3 {
 		t.Errorf("%d places are in memory", n)
 	}
