@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/internal/harness"
+	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
