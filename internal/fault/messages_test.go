@@ -1,10 +1,6 @@
 package fault_test
 
 import (
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -61,16 +57,6 @@ func await(t *testing.T, struck <-chan struct{}, name string) {
 	}
 }
 
-// outage has the link down until more than a batch waits, for longer than what waits
-// is sent before what is new.
-func outage(t *testing.T, d *fault.Device, messages int) {
-	t.Helper()
-	began := time.Now()
-	d.Link.Cut()
-	counted(t, d, messages)
-	time.Sleep(time.Until(began.Add(13 * time.Second)))
-}
-
 // TestMessagesSurvivePowerCuts cuts the power at each place of the outbox where it
 // hurts. What a module was told is on the disk reaches the hub, once.
 func TestMessagesSurvivePowerCuts(t *testing.T) {
@@ -95,20 +81,6 @@ func TestMessagesSurvivePowerCuts(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestABacklogSurvivesAPowerCutWhileItIsPutOff has a long outage, and no power at the
-// moment at which it is decided what comes late.
-func TestABacklogSurvivesAPowerCutWhileItIsPutOff(t *testing.T) {
-	t.Parallel()
-	d := sending(t, fault.Options{FS: "xfs"}, `bulk: from: "sender/*"`, 100, 4, 0)
-	outage(t, d, 1500)
-	struck := d.Controller.At("uplink.deferred", 0, d.PowerCut)
-	d.Link.Restore()
-	await(t, struck, "uplink.deferred")
-	d.Revive()
-	settled(t, d)
-	t.Logf("%+v", accounted(t, d))
 }
 
 // TestWhatWaitedTooLongIsToldAfterAPowerCut cuts the power after it was written down
@@ -158,60 +130,4 @@ func TestAnAgentIsKilledWithThousandsQueued(t *testing.T) {
 	d.Deploy(map[string]string{"sender": d.Sender(5, 1, 0)})
 	settled(t, d)
 	t.Logf("%+v", accounted(t, d))
-}
-
-// TestAnOutboxIsWipedWhileTheAgentIsOff removes what waits, or the account of it, or
-// both, or puts an old copy of it there: what is gone is told to be.
-func TestAnOutboxIsWipedWhileTheAgentIsOff(t *testing.T) {
-	t.Parallel()
-	world := fault.NewWorld(t)
-	for name, dirs := range map[string][]string{"messages": {"jetstream"}, "account": {"outbox"}, "both": {"jetstream", "outbox"}, "old copy": nil} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d := sending(t, fault.Options{World: world}, `urgent: {from: "sender/urgent", order: "strict"}, bulk: from: "sender/bulk"`, 20, 1, 0)
-			accounted(t, d)
-			from := filepath.Join(d.StateDir, "jetstream")
-			if dirs == nil { // of a device that was off
-				d.PowerOff()
-				copied(t, from, from+".old")
-				d.Boot()
-				settled(t, d)
-				counted(t, d, 20)
-				accounted(t, d)
-			}
-			d.Link.Cut()
-			counted(t, d, 60)
-			d.PowerOff()
-			for _, dir := range dirs {
-				if err := os.RemoveAll(filepath.Join(d.StateDir, dir)); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if dirs == nil {
-				if err := os.RemoveAll(from); err != nil {
-					t.Fatal(err)
-				}
-				copied(t, from+".old", from)
-			}
-			d.Boot()
-			settled(t, d)
-			counted(t, d, 20)
-			if d.Account.Expected = []string{twin.LostWiped}; name == "account" {
-				d.Account.Expected = nil // the messages are there
-			}
-			c := accounted(t, d)
-			if (c.Lost > 0) != (name != "account") {
-				t.Errorf("lost %d: %+v", c.Lost, c)
-			}
-			t.Logf("%+v", c)
-		})
-	}
-}
-
-// copied copies a folder.
-func copied(t *testing.T, from, to string) {
-	t.Helper()
-	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
-		t.Fatal(fmt.Errorf("copy %s: %w: %s", from, err, out))
-	}
 }

@@ -34,10 +34,11 @@ func TestAPowerCutDuringFetchLeavesTheAcceptedCommit(t *testing.T) {
 			}
 			open := func(url string) *gitsource.Source {
 				t.Helper()
-				s, err := gitsource.Open(filepath.Join(disk.Dir, "agent", "git"), schema.Repository{URL: url, Branch: "main", Verify: schema.VerifyOff}, nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				var s *gitsource.Source
+				harness.Eventually(t, func() (err error) { // a program that a test beside it starts holds the lock until it is there
+					s, err = gitsource.Open(filepath.Join(disk.Dir, "agent", "git"), schema.Repository{URL: url, Branch: "main", Verify: schema.VerifyOff}, nil)
+					return err
+				})
 				s.Limits.Packs = 3 // so that some of them compact the clone
 				return s
 			}
