@@ -1,9 +1,6 @@
 package history
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,16 +12,6 @@ import (
 
 // version of the files. Fields may be added without a new one.
 const version = 1
-
-// envelope is a file: what it says, and what proves that it is whole.
-type envelope struct {
-	Version int             `json:"version"`
-	SHA256  string          `json:"sha256"` // of Content's bytes, hexadecimal
-	Content json.RawMessage `json:"content"`
-}
-
-// envelopeBytes is what an envelope takes beside its content, at most.
-const envelopeBytes = 256
 
 // read reads into v what write wrote; no file leaves v as it is. A file that
 // cannot be used is set aside and named by the error.
@@ -46,34 +33,18 @@ func read(path string, most int64, v any) error {
 	return fmt.Errorf("%s: %w; it is set aside as %s", path, err, filepath.Base(aside))
 }
 
-// open takes the content out of an envelope.
+// open reads what is sealed.
 func open(b []byte, v any) error {
-	var e envelope
-	if err := json.Unmarshal(b, &e); err != nil {
+	content, err := durable.Unseal(version, b)
+	if err != nil {
 		return err
 	}
-	if e.Version != version {
-		return fmt.Errorf("version %d, want %d", e.Version, version)
-	}
-	if sum := sha256.Sum256(e.Content); hex.EncodeToString(sum[:]) != e.SHA256 {
-		return errors.New("checksum does not match")
-	}
-	return decode(e.Content, v)
-}
-
-// seal puts v into an envelope.
-func seal(v any) ([]byte, error) {
-	content, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(content)
-	return json.Marshal(envelope{version, hex.EncodeToString(sum[:]), content})
+	return decode(content, v)
 }
 
 // write replaces the file at path.
 func write(path string, v any) error {
-	b, err := seal(v)
+	b, err := durable.Seal(version, v)
 	if err != nil {
 		return err
 	}

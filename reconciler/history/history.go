@@ -19,6 +19,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -66,7 +67,7 @@ func (l *Log) Add(e schema.Event) error {
 		if err != nil {
 			return fmt.Errorf("write the history: %w", err)
 		}
-		if len(b) <= maxEventBytes-envelopeBytes {
+		if len(b) <= maxEventBytes-durable.SealBytes {
 			break
 		}
 		events = events[1+len(events)/16:]

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 )
 
@@ -63,7 +64,7 @@ func TestEventsAreBounded(t *testing.T) {
 }
 
 func TestABrokenHistoryIsSetAsideAndTheDeviceGoesOn(t *testing.T) {
-	whole, err := seal([]schema.Event{event(1, "why")})
+	whole, err := durable.Seal(version, []schema.Event{event(1, "why")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +220,7 @@ func TestABrokenRevisionIsSetAside(t *testing.T) {
 }
 
 func FuzzOpen(f *testing.F) {
-	whole, err := seal(definition{1, definitionOf(1, 1)})
+	whole, err := durable.Seal(version, definition{1, definitionOf(1, 1)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -230,7 +231,7 @@ func FuzzOpen(f *testing.F) {
 		if open(b, &d) != nil {
 			return
 		}
-		again, err := seal(d)
+		again, err := durable.Seal(version, d)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +239,7 @@ func FuzzOpen(f *testing.F) {
 		if err := open(again, &e); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := seal(e); err != nil || string(b) != string(again) {
+		if b, err := durable.Seal(version, e); err != nil || string(b) != string(again) {
 			t.Fatalf("%s, then %s, %v", again, b, err)
 		}
 	})

@@ -95,7 +95,7 @@ func (r *Revisions) Keep(desired schema.Desired) error {
 		}
 		turn += r.kept[0].turn
 	}
-	b, err := seal(definition{turn, desired})
+	b, err := durable.Seal(version, definition{turn, desired})
 	if err == nil && len(b) > maxRevisionBytes {
 		err = fmt.Errorf("%d bytes are more than the %d that fit", len(b), maxRevisionBytes)
 	}

@@ -1,8 +1,6 @@
 package outbox
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,24 +23,11 @@ type saved struct {
 	Former []schema.Route `json:"former"` // those that went, and in whose queues something may be; at most maxRoutes
 }
 
-// envelope is the file of the routes: what it says, and what proves that it is
-// whole.
-type envelope struct {
-	Version int             `json:"version"`
-	SHA256  string          `json:"sha256"` // of Saved's bytes, hexadecimal
-	Saved   json.RawMessage `json:"saved"`
-}
-
 func (o *Outbox) routesFile() string { return filepath.Join(o.dir(), "routes.json") }
 
 // store writes the routes to the disk.
 func (o *Outbox) store(s saved) error {
-	inner, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256(inner)
-	data, err := json.Marshal(envelope{routesVersion, hex.EncodeToString(sum[:]), inner})
+	data, err := durable.Seal(routesVersion, s)
 	if err != nil {
 		return err
 	}
@@ -72,18 +57,12 @@ func (o *Outbox) stored() saved {
 }
 
 func decodeRoutes(data []byte) (saved, error) {
-	var e envelope
-	if err := json.Unmarshal(data, &e); err != nil {
+	content, err := durable.Unseal(routesVersion, data)
+	if err != nil {
 		return saved{}, err
 	}
-	if e.Version != routesVersion {
-		return saved{}, fmt.Errorf("version %d, want %d", e.Version, routesVersion)
-	}
-	if sum := sha256.Sum256(e.Saved); hex.EncodeToString(sum[:]) != e.SHA256 {
-		return saved{}, errors.New("checksum does not match")
-	}
 	var s saved
-	if err := json.Unmarshal(e.Saved, &s); err != nil {
+	if err := json.Unmarshal(content, &s); err != nil {
 		return saved{}, err
 	}
 	return s, nil

@@ -1,8 +1,6 @@
 package uplink
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,36 +26,16 @@ const (
 	maxSequence  = 1<<53 - 1 // what a batch can carry
 )
 
-// envelope is a state file: what it says, and what proves that it is whole.
-type envelope struct {
-	Version int             `json:"version"`
-	SHA256  string          `json:"sha256"` // of State's bytes, hexadecimal
-	State   json.RawMessage `json:"state"`
-}
-
-func (s state) encode() ([]byte, error) {
-	inner, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(inner)
-	return json.Marshal(envelope{stateVersion, hex.EncodeToString(sum[:]), inner})
-}
+func (s state) encode() ([]byte, error) { return durable.Seal(stateVersion, s) }
 
 // decodeState reads what encode wrote, and nothing that makes no sense.
 func decodeState(data []byte) (state, error) {
-	var e envelope
-	if err := json.Unmarshal(data, &e); err != nil {
+	content, err := durable.Unseal(stateVersion, data)
+	if err != nil {
 		return state{}, err
 	}
-	if e.Version != stateVersion {
-		return state{}, fmt.Errorf("version %d, want %d", e.Version, stateVersion)
-	}
-	if sum := sha256.Sum256(e.State); hex.EncodeToString(sum[:]) != e.SHA256 {
-		return state{}, errors.New("checksum does not match")
-	}
 	var s state
-	if err := json.Unmarshal(e.State, &s); err != nil {
+	if err := json.Unmarshal(content, &s); err != nil {
 		return state{}, err
 	}
 	if err := s.Life.check(); err != nil {
