@@ -42,7 +42,11 @@ func checkRoutes(d Desired, path []string, p *problems) {
 }
 
 func checkDeclared(d Desired, module string, path []string, p *problems) {
-	if _, ok := d.Module(module); !ok {
+	switch _, ok := d.Module(module); {
+	case ok:
+	case module == ToHub:
+		p.add(path, "no module is named hub, and none can be: a route to the hub is to: \"hub\", and its services are open to every module")
+	default:
 		p.add(path, "no module is named %s", module)
 	}
 }
