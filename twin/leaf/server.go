@@ -84,8 +84,8 @@ func serverOptions(c Config, host string, port int, a *admission) (*server.Optio
 	o.MaxPending = maxPending
 	o.MaxControlLine = maxControlLine
 	o.MaxTracedMsgLen = 256
-	o.MaxClosedClients = 16           // for monitoring, which nobody does here
-	o.PingInterval = 15 * time.Second // a link that is cut silently is noticed after three
+	o.MaxClosedClients = 16      // for monitoring, which nobody does here
+	o.PingInterval = time.Minute // a way that is lost while nothing is to be said is noticed after three
 	o.WriteDeadline = 5 * time.Second
 	o.AuthTimeout = 5
 	o.AlwaysEnableNonce = true
