@@ -139,7 +139,7 @@ func (e entry) base() map[string]any {
 // overridden is the entry with a new override.
 func (e entry) overridden(o twin.Override, c countdown, now time.Time) (entry, error) {
 	if e.Fixed {
-		return e, &twin.Error{Code: twin.CodeRefused, Message: `the definition forbids it (twin: override: "forbidden")`}
+		return e, &twin.Error{Code: twin.CodeRefused, Message: "the definition forbids it (twin: fixed: true)"}
 	}
 	if err := o.Check(); err != nil {
 		return e, err
