@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 // desiredFile is where a module that knows no NATS finds properties.desired, in
@@ -41,7 +42,7 @@ const (
 // made by who holds the leaf's declaring.
 type courier struct {
 	runDir string
-	store  *store
+	ledger *ledger.Ledger
 	signal func(ctx context.Context, module, signal string) error // nil: nobody can be signalled
 	lock   sync.Locker                                            // the leaf's declaring
 	warn   func(error)
@@ -56,13 +57,13 @@ type courier struct {
 // newCourier finds out what an agent before this one left undone.
 func (l *Leaf) newCourier() (*courier, error) {
 	c := &courier{
-		runDir: l.config.RunDir, store: l.store, signal: l.config.Signal, lock: &l.declaring, warn: l.warn,
+		runDir: l.config.RunDir, ledger: l.ledger, signal: l.config.Signal, lock: &l.declaring, warn: l.warn,
 		kick: make(chan struct{}, 1), unsent: map[string]bool{}, unfiled: map[string]bool{}, said: map[string]bool{},
 	}
 	if err := os.Mkdir(filepath.Join(c.runDir, signalsDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("run directory: %w", err)
 	}
-	for _, module := range l.store.declared() {
+	for _, module := range l.ledger.Declared() {
 		c.write(module)
 	}
 	left, err := os.ReadDir(filepath.Join(c.runDir, signalsDir))
@@ -110,7 +111,7 @@ func (c *courier) say(what string, err error) {
 
 // put replaces a module's file if it is not as it should be.
 func (c *courier) put(module string) error {
-	e, ok := c.store.get(module)
+	e, ok := c.ledger.Get(module)
 	if !ok || e.Document.Removed {
 		return nil
 	}
@@ -257,7 +258,7 @@ func (c *courier) deliver(ctx context.Context) (done bool) {
 
 // send signals a module. One whose file changed meanwhile is signalled again.
 func (c *courier) send(ctx context.Context, module string) error {
-	e, ok := c.store.get(module)
+	e, ok := c.ledger.Get(module)
 	if ok && !e.Document.Removed && e.Signal != "" {
 		failpoint.Reach("twins.signal")
 		limited, cancel := context.WithTimeout(ctx, signalTimeout)
@@ -268,7 +269,7 @@ func (c *courier) send(ctx context.Context, module string) error {
 	}
 	c.lock.Lock()
 	defer c.lock.Unlock()
-	now, _ := c.store.get(module)
+	now, _ := c.ledger.Get(module)
 	if now.Document.Properties.Desired.Version != e.Document.Properties.Desired.Version {
 		return nil
 	}

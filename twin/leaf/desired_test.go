@@ -11,10 +11,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 // signals keeps what modules were signalled, and refuses while it is told to.
@@ -203,15 +205,17 @@ func TestDesiredFileIsMendedAtStart(t *testing.T) {
 	d.Modules[0].Twin.Signal = "SIGHUP"
 	s.declare(l, d)
 	l.Close()
-	store, err := openStore(filepath.Join(s.config.StateDir, "twins"), "d1", func(err error) { t.Error(err) })
+	twins, err := ledger.Open(filepath.Join(s.config.StateDir, "twins"), "d1", func(err error) { t.Error(err) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.Modules[0].Twin.Desired = map[string]any{"interval": 6}
-	if _, _, err := store.declare(d); err != nil {
+	if _, _, err := twins.Declare(d, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	store.close()
+	if err := twins.Close(); err != nil {
+		t.Fatal(err)
+	}
 	l = s.open()
 	if now := s.fileSays("sensor"); now.Version != 2 || now.Values["interval"] != 6.0 {
 		t.Errorf("%+v", now)

@@ -11,42 +11,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/twin"
 )
-
-// smallDisk mounts a file system of so many bytes for the state of a device.
-func (s *site) smallDisk(size string) {
-	s.t.Helper()
-	if err := unix.Mount("small", s.config.StateDir, "tmpfs", 0, "size="+size); err != nil {
-		s.t.Fatalf("mount a small disk: %v", err)
-	}
-	s.t.Cleanup(func() {
-		if err := unix.Unmount(s.config.StateDir, unix.MNT_DETACH); err != nil {
-			s.t.Error(err)
-		}
-	})
-}
-
-// fill writes to a file until there is not one byte left, and returns its path.
-func (s *site) fill() string {
-	s.t.Helper()
-	path := filepath.Join(s.config.StateDir, "filler")
-	f, err := os.Create(path)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer f.Close()
-	for _, size := range []int{1 << 20, 4096, 1} {
-		for err = nil; err == nil; _, err = f.Write(make([]byte, size)) {
-		}
-		if !errors.Is(err, unix.ENOSPC) {
-			s.t.Fatal(err)
-		}
-	}
-	return path
-}
 
 func (s *site) stream(l *Leaf) (jetstream.JetStream, jetstream.Stream) {
 	s.t.Helper()
@@ -79,7 +46,7 @@ func storeIn(js jetstream.JetStream, body []byte) error {
 // room, and all goes on by itself when there is (nats-server#7654).
 func TestJetStreamHealsAfterAFullDisk(t *testing.T) {
 	s := newSite(t)
-	s.smallDisk("64m")
+	s.config.StateDir = smallDisk(t, "64m")
 	s.config.MaxStore = 256 << 20
 	l := s.open()
 	s.declare(l, declared("sensor"))
@@ -96,7 +63,7 @@ func TestJetStreamHealsAfterAFullDisk(t *testing.T) {
 	if _, err := report(t, conn, "sensor", `{"before": true}`); err != nil {
 		t.Fatal(err)
 	}
-	filler := s.fill()
+	filler := fill(t, s.config.StateDir)
 	failed := 0
 	for i := 0; failed < 3 && i < 100000; i++ {
 		if err := storeIn(js, body); err != nil {

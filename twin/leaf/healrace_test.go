@@ -56,7 +56,7 @@ func TestStoreIsRemovedWhileItRuns(t *testing.T) {
 // acknowledged is delivered.
 func TestFullDiskUnderTheOutbox(t *testing.T) {
 	s := newSite(t)
-	s.smallDisk("64m")
+	s.config.StateDir = smallDisk(t, "64m")
 	s.config.MaxStore = 256 << 20
 	l := s.open()
 	s.declare(l, declared("sensor"))
@@ -79,7 +79,7 @@ func TestFullDiskUnderTheOutbox(t *testing.T) {
 	if err := send(); err != nil {
 		t.Fatal(err)
 	}
-	filler := s.fill()
+	filler := fill(t, s.config.StateDir)
 	var full *twin.Error
 	if err := send(); !errors.As(err, &full) || full.Code != twin.CodeNoSpace {
 		t.Errorf("sent to a full disk: %v", err)

@@ -29,7 +29,11 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
+
+// twinsDir is where the twins are, below the state directory.
+const twinsDir = "twins"
 
 // DefaultListen is Config.Listen where that is empty.
 const DefaultListen = "127.0.0.1:4222"
@@ -54,7 +58,7 @@ type Config struct {
 	// is on disk. It may call the Leaf. Nil: nobody is.
 	Noted func(OverrideEvent)
 
-	clock clock // zero: the kernel's
+	clock ledger.Clock // zero: the kernel's
 }
 
 // Leaf is a running server with the twins of a device. Its methods may be
@@ -67,7 +71,7 @@ type Leaf struct {
 	agent     nkeys.KeyPair // of our own connections inside the device; never leaves the process
 	uplink    nkeys.KeyPair // of our own connections to the hub; never leaves the process
 	port      int           // that clients connect to
-	store     *store
+	ledger    *ledger.Ledger
 	twins     *twins
 	link      *link
 	doors     *doors
@@ -100,13 +104,13 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err := errors.Join(prepareStateDir(config), prepareRunDir(config.RunDir)); err != nil {
 		return nil, err
 	}
-	if l.store, err = openStore(filepath.Join(config.StateDir, twinsDir), config.Device, l.warn); err != nil {
+	if l.ledger, err = ledger.Open(filepath.Join(config.StateDir, twinsDir), config.Device, l.warn); err != nil {
+		return nil, fmt.Errorf("twins: %w", err)
+	}
+	if err := l.recall(); err != nil {
 		return nil, err
 	}
-	if err := l.store.recall(config.RunDir); err != nil {
-		return nil, err
-	}
-	l.overrides = newOverrides(config.clock, config.Noted)
+	l.overrides = newOverrides(config.Noted)
 	if l.courier, err = l.newCourier(); err != nil {
 		return nil, err
 	}
@@ -170,8 +174,8 @@ func (c *Config) fill() (host string, port int, err error) {
 	if c.Warn == nil {
 		c.Warn = func(error) {}
 	}
-	if c.clock.uptime == nil {
-		c.clock = kernelClock()
+	if c.clock.Uptime == nil {
+		c.clock = ledger.KernelClock()
 	}
 	host, p, err := net.SplitHostPort(c.Listen)
 	if err != nil {
@@ -197,7 +201,7 @@ func (l *Leaf) makeKeys() error {
 	if l.uplink, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	l.admission = newAdmission(l.config.Device, l.config.clock.uptime)
+	l.admission = newAdmission(l.config.Device, l.config.clock.Uptime)
 	return errors.Join(l.admission.allow(l.agent, accountLocal), l.admission.allow(l.uplink, accountUplink))
 }
 
@@ -222,8 +226,8 @@ func (l *Leaf) Close() error {
 		l.server.Shutdown()
 		l.server.WaitForShutdown()
 	}
-	if l.store != nil {
-		return l.store.close()
+	if l.ledger != nil {
+		return l.ledger.Close()
 	}
 	return nil
 }

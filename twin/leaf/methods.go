@@ -38,7 +38,7 @@ type methods struct {
 }
 
 func (l *Leaf) newMethods() (*methods, error) {
-	m := &methods{device: l.config.Device, link: l.link, known: l.store.declares, slots: make(chan struct{}, maxCalls), bridged: map[string]int{}}
+	m := &methods{device: l.config.Device, link: l.link, known: l.ledger.Declares, slots: make(chan struct{}, maxCalls), bridged: map[string]int{}}
 	m.ctx, m.end = context.WithCancel(context.Background())
 	var err error
 	if m.local, err = l.Connect("methods"); err != nil {

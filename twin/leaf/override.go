@@ -46,18 +46,15 @@ func (l *Leaf) Override(_ context.Context, module string, o twin.Override, lasts
 	if lasts > 0 {
 		o.Until = now.Add(lasts)
 	}
-	news, err := l.alter(module, func(e entry) (entry, error) {
-		replaced = e.override()
-		return e.overridden(o, l.overrides.clock.start(lasts), now)
-	})
+	news, replaced, err := l.ledger.Override(module, o, l.config.clock.Start(lasts), now)
 	if err != nil {
 		return nil, fmt.Errorf("override %s: %w", l.address(module), err)
 	}
 	if replaced != nil {
 		l.overrides.note(OverrideEvent{At: now, Module: module, What: OverrideReplaced, By: o.By, Override: *replaced})
 	}
-	l.overrides.note(OverrideEvent{At: now, Module: module, What: OverrideSet, By: o.By, Override: *news.override()})
-	return replaced, l.tell([]entry{news})
+	l.overrides.note(OverrideEvent{At: now, Module: module, What: OverrideSet, By: o.By, Override: *news.Properties.Desired.Override})
+	return replaced, l.tell([]twin.Document{news})
 }
 
 // Clear ends the override of a module, or of the device where module is empty,
@@ -77,10 +74,10 @@ func (l *Leaf) Clear(_ context.Context, module, by string) (twin.Override, error
 // modules' by name.
 func (l *Leaf) Overrides() []OverrideState {
 	var states []OverrideState
-	for _, d := range l.store.documents() {
-		e, _ := l.store.get(d.Module)
-		if o := e.override(); o != nil {
-			left, ends := l.overrides.clock.left(e.Countdown)
+	for _, d := range l.ledger.Documents() {
+		e, _ := l.ledger.Get(d.Module)
+		if o := e.Override(); o != nil {
+			left, ends := l.config.clock.Left(e.Countdown)
 			if ends {
 				left = max(left, 1) // it has ended, and is about to go
 			}
@@ -94,83 +91,12 @@ func (l *Leaf) Overrides() []OverrideState {
 // caller holds l.declaring.
 func (l *Leaf) endOverride(module, why, by string) (ended twin.Override, err error) {
 	now := time.Now()
-	news, err := l.alter(module, func(e entry) (entry, error) {
-		o := e.override()
-		if o == nil {
-			return e, &twin.Error{Code: twin.CodeNotFound, Message: "there is no override"}
-		}
-		ended = *o
-		return e.laid(e.base(), nil, countdown{}, now)
-	})
+	news, ended, err := l.ledger.Clear(module, now)
 	if err != nil {
 		return twin.Override{}, err
 	}
 	l.overrides.note(OverrideEvent{At: now, Module: module, What: why, By: by, Override: ended})
-	return ended, l.tell([]entry{news})
-}
-
-// alter commits a change of one twin that is declared.
-func (l *Leaf) alter(module string, f func(entry) (entry, error)) (news entry, err error) {
-	err = l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, ok := get(module)
-		if !ok || e.Document.Removed {
-			return nil, &twin.Error{Code: twin.CodeNotFound, Message: "no such module is declared"}
-		}
-		var err error
-		news, err = f(e)
-		return []entry{news}, err
-	})[0]
-	return news, err
+	return ended, l.tell([]twin.Document{news})
 }
 
 func (l *Leaf) address(module string) string { return schema.Address(l.config.Device, module) }
-
-// override is the override that is in force; nil for none.
-func (e entry) override() *twin.Override { return e.Document.Properties.Desired.Override }
-
-// base is what Git says of desired.
-func (e entry) base() map[string]any {
-	if e.override() != nil {
-		return e.Base
-	}
-	return e.Document.Properties.Desired.Values
-}
-
-// overridden is the entry with a new override.
-func (e entry) overridden(o twin.Override, c countdown, now time.Time) (entry, error) {
-	if e.Fixed {
-		return e, &twin.Error{Code: twin.CodeRefused, Message: "the definition forbids it (twin: fixed: true)"}
-	}
-	if err := o.Check(); err != nil {
-		return e, err
-	}
-	base := e.base()
-	if says(base, o) {
-		return e, &twin.Error{Code: twin.CodeMalformed, Path: "patch", Message: "Git says the same already"}
-	}
-	return e.laid(base, &o, c, now)
-}
-
-// laid is the entry with desired made of what Git says and of an override over
-// it, nil for none.
-func (e entry) laid(base map[string]any, o *twin.Override, c countdown, now time.Time) (entry, error) {
-	next, _, err := twin.Overlay(e.Document.Properties.Desired, base, o, now)
-	if err != nil {
-		return e, err
-	}
-	e.Document.Properties.Desired = next
-	e.Base, e.Countdown = nil, countdown{}
-	if o != nil {
-		if e.Base = base; base == nil {
-			e.Base = map[string]any{}
-		}
-		e.Countdown = c
-	}
-	return e, nil
-}
-
-// says reports whether what Git says is already what an override wants.
-func says(base map[string]any, o twin.Override) bool {
-	_, changed, err := twin.Merge(twin.Section{Values: base}, o.Patch, time.Time{})
-	return err == nil && !changed
-}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 // machine is a clock whose time passes when the test says so, and whose boots
@@ -23,13 +24,13 @@ type machine struct {
 	uptime atomic.Int64
 }
 
-func (m *machine) clock() clock {
-	return clock{boot: m.boot, uptime: func() time.Duration { return time.Duration(m.uptime.Load()) }}
+func (m *machine) clock() ledger.Clock {
+	return ledger.Clock{Boot: m.boot, Uptime: func() time.Duration { return time.Duration(m.uptime.Load()) }}
 }
 
 func (m *machine) pass(d time.Duration) { m.uptime.Add(int64(d)) }
 
-func (m *machine) reboot(name string) clock {
+func (m *machine) reboot(name string) ledger.Clock {
 	m.boot = name
 	m.uptime.Store(0)
 	return m.clock()
@@ -65,7 +66,7 @@ func by(who string, patch map[string]any) twin.Override {
 }
 
 func desiredOf(l *Leaf, module string) twin.Section {
-	e, _ := l.store.get(module)
+	e, _ := l.ledger.Get(module)
 	return e.Document.Properties.Desired
 }
 
@@ -293,14 +294,10 @@ func TestOverrideExpiresByTimeThatPasses(t *testing.T) {
 	}
 	left(6*time.Hour + 47*time.Minute)
 	// Whatever the wall clock says now, it is not what counts.
-	err := l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, _ := get("sensor")
-		o := *e.override()
-		o.Until = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
-		e.Document.Properties.Desired.Override = &o
-		return []entry{e}, nil
-	})[0]
-	if err != nil {
+	e, _ := l.ledger.Get("sensor")
+	o := *e.Override()
+	o.Until = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
+	if _, _, err := l.ledger.Override("sensor", o, e.Countdown, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	m.pass(6*time.Hour + 46*time.Minute)
@@ -314,7 +311,7 @@ func TestOverrideExpiresByTimeThatPasses(t *testing.T) {
 }
 
 func desiredLeft(l *Leaf, m *machine) time.Duration {
-	e, _ := l.store.get("sensor")
+	e, _ := l.ledger.Get("sensor")
 	return e.Countdown.Due - time.Duration(m.uptime.Load())
 }
 
@@ -351,9 +348,9 @@ func TestOverrideEndsByItself(t *testing.T) {
 	}
 	diary.says(t, "set now ann", "expired now", "set away ann")
 	l.Close()
-	later := kernelClock()
-	passed := later.uptime
-	later.uptime = func() time.Duration { return passed() + time.Hour }
+	later := ledger.KernelClock()
+	passed := later.Uptime
+	later.Uptime = func() time.Duration { return passed() + time.Hour }
 	s.config.clock = later
 	l = s.open()
 	eventually(t, "it has ended", func() bool { return desiredOf(l, "away").Override == nil })

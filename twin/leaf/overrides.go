@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 // OverrideEvent says what became of an override.
@@ -20,13 +21,13 @@ type OverrideEvent struct {
 // What OverrideEvent.What may say. All but the first are how one ends.
 const (
 	OverrideSet       = "set"
-	OverrideReplaced  = "replaced"  // another one was set
-	OverrideCleared   = "cleared"   // a person ended it
-	OverrideExpired   = "expired"   // its time is over
-	OverrideAdopted   = "adopted"   // Git says the same now
-	OverrideForbidden = "forbidden" // the definition does not allow it any more
-	OverrideUnfit     = "unfit"     // over what Git says now, desired would be beyond a limit
-	OverrideRemoved   = "removed"   // the module is no longer declared
+	OverrideReplaced  = "replaced"       // another one was set
+	OverrideCleared   = "cleared"        // a person ended it
+	OverrideExpired   = "expired"        // its time is over
+	OverrideAdopted   = ledger.Adopted   // Git says the same now
+	OverrideForbidden = ledger.Forbidden // the definition does not allow it any more
+	OverrideUnfit     = ledger.Unfit     // over what Git says now, desired would be beyond a limit
+	OverrideRemoved   = ledger.Removed   // the module is no longer declared
 )
 
 // retryAfter is how long an override that could not be ended waits for another
@@ -35,7 +36,6 @@ const retryAfter = 10 * time.Second
 
 // overrides is what watches over their time, and tells what became of them.
 type overrides struct {
-	clock clock
 	noted func(OverrideEvent)
 	kick  chan struct{} // holds one value when there is news
 
@@ -43,11 +43,11 @@ type overrides struct {
 	events []OverrideEvent // to be told
 }
 
-func newOverrides(c clock, noted func(OverrideEvent)) *overrides {
+func newOverrides(noted func(OverrideEvent)) *overrides {
 	if noted == nil {
 		noted = func(OverrideEvent) {}
 	}
-	return &overrides{clock: c, noted: noted, kick: make(chan struct{}, 1)}
+	return &overrides{noted: noted, kick: make(chan struct{}, 1)}
 }
 
 // note has an event told. Whoever is told may call the leaf, so not from here.
@@ -97,11 +97,10 @@ func (l *Leaf) watchOverrides(ctx context.Context) {
 func (l *Leaf) expire() (next time.Duration) {
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
-	next = chargeEvery
-	var stale []string
+	next = ledger.ChargeEvery
 	for _, state := range l.Overrides() {
-		e, _ := l.store.get(state.Module)
-		left, ends := l.overrides.clock.left(e.Countdown)
+		e, _ := l.ledger.Get(state.Module)
+		left, ends := l.config.clock.Left(e.Countdown)
 		switch {
 		case !ends:
 		case left <= 0:
@@ -110,28 +109,8 @@ func (l *Leaf) expire() (next time.Duration) {
 			}
 		default:
 			next = min(next, left)
-			if l.overrides.clock.stale(e.Countdown) {
-				stale = append(stale, state.Module)
-			}
 		}
 	}
-	l.charge(stale)
+	l.ledger.Charge(l.config.clock)
 	return next
-}
-
-// charge writes down what is left of some overrides. That it cannot be written
-// has been said by the store.
-func (l *Leaf) charge(modules []string) {
-	if len(modules) == 0 {
-		return
-	}
-	l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		var charged []entry
-		for _, module := range modules {
-			e, _ := get(module)
-			e.Countdown = l.overrides.clock.charged(e.Countdown)
-			charged = append(charged, e)
-		}
-		return charged, nil
-	})
 }

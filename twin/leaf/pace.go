@@ -49,7 +49,7 @@ func (s *service) slow() {
 	for wait := s.owed(); wait > 0 && !s.conn.IsClosed(); wait = s.owed() {
 		if !s.warned {
 			s.warned = true
-			s.twins.store.warn(fmt.Errorf("module %s updates its twin so often that it would wear out the disk: from now on it is answered a few times a second", s.module))
+			s.twins.warn(fmt.Errorf("module %s updates its twin so often that it would wear out the disk: from now on it is answered a few times a second", s.module))
 		}
 		time.Sleep(min(wait, paceLookAt))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 const (
@@ -53,15 +54,17 @@ func (l *Leaf) report(report schema.Report) error {
 	if err := json.Unmarshal(data, &values); err != nil {
 		return err
 	}
-	return l.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, _ := get("")
-		next, changed, err := twin.Replace(e.Document.Properties.Reported, values, maxReport, time.Now())
+	for {
+		e, _ := l.ledger.Get("")
+		present := e.Document.Properties.Reported
+		next, changed, err := twin.Replace(present, values, maxReport, time.Now())
 		if err != nil || !changed {
-			return nil, err
+			return err
 		}
-		e.Document.Properties.Reported = next
-		return []entry{e}, nil
-	})[0]
+		if _, err = l.ledger.Report("", present.Version, next); !errors.Is(err, ledger.ErrMoved) {
+			return err
+		}
+	}
 }
 
 // shortened is the report with less about each module. The original stays as it

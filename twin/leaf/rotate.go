@@ -69,7 +69,7 @@ func (l *Leaf) Rotate(_ context.Context, module string, grace time.Duration) (Mo
 }
 
 func (l *Leaf) rotate(module string, grace time.Duration) error {
-	if !l.store.declares(module) {
+	if !l.ledger.Declares(module) {
 		return errors.New("no such module is declared")
 	}
 	before, err := readModuleKey(l.config.RunDir, module)
@@ -157,7 +157,7 @@ func (l *Leaf) admit(module string) {
 // admitBefore admits the modules that were declared when the last agent ended.
 func (l *Leaf) admitBefore() {
 	var modules []schema.Module
-	for _, name := range l.store.declared() {
+	for _, name := range l.ledger.Declared() {
 		modules = append(modules, schema.Module{Name: name, Identity: schema.Identity{Allow: l.keyring.modules[name].Allow}})
 	}
 	l.admitAll(modules)
@@ -182,7 +182,7 @@ func (l *Leaf) Identities() ([]ModuleIdentity, error) {
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
 	var all []ModuleIdentity
-	for _, module := range l.store.declared() {
+	for _, module := range l.ledger.Declared() {
 		one, err := l.identityOf(module)
 		if err != nil {
 			return nil, fmt.Errorf("identities: %w", err)

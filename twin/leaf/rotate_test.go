@@ -14,19 +14,20 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 // turning is a machine's uptime that a test turns forward.
 type turning struct{ extra atomic.Int64 }
 
 func (c *turning) uptime() time.Duration {
-	return kernelClock().uptime() + time.Duration(c.extra.Load())
+	return ledger.KernelClock().Uptime() + time.Duration(c.extra.Load())
 }
 
 func (s *site) turning() *turning {
 	c := &turning{}
-	s.config.clock = kernelClock()
-	s.config.clock.uptime = c.uptime
+	s.config.clock = ledger.KernelClock()
+	s.config.clock.Uptime = c.uptime
 	return c
 }
 

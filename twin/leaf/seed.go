@@ -64,17 +64,7 @@ func writeSeed(path string, mode fs.FileMode) (nkeys.KeyPair, error) {
 	}
 	line := append(bytes.Clone(seed), '\n') // the key keeps its own
 	defer clear(line)
-	return key, writeNew(path, line, mode)
-}
-
-// writeNew writes a file that must not exist yet, and syncs it.
-func writeNew(path string, data []byte, mode fs.FileMode) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	return errors.Join(err, file.Chmod(mode), file.Sync(), file.Close())
+	return key, durable.Create(path, line, mode)
 }
 
 // DeviceIdentity returns the public NKey of the device ("U…"), by which the hub

@@ -13,11 +13,12 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
 const (
 	// maxBatch is how many requests of one module share a sync.
-	maxBatch = 64
+	maxBatch = ledger.MaxRise
 	// maxQueued is how many requests of one module may wait, and their bytes.
 	// More are dropped: their sender hears nothing and asks again.
 	maxQueued      = 512
@@ -30,9 +31,10 @@ const (
 // nobody else waiting.
 type twins struct {
 	device  string
-	store   *store
+	ledger  *ledger.Ledger
 	methods *methods
 	connect func(name string) (*nats.Conn, error)
+	warn    func(error)
 	conn    *nats.Conn // to publish on
 	wait    sync.WaitGroup
 
@@ -62,10 +64,10 @@ func (l *Leaf) newTwins() (*twins, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &twins{device: l.config.Device, store: l.store, methods: l.methods, connect: l.Connect, conn: conn, services: map[string]*service{}}
+	t := &twins{device: l.config.Device, ledger: l.ledger, methods: l.methods, connect: l.Connect, warn: l.warn, conn: conn, services: map[string]*service{}}
 	schemas := map[string]*schema.ReportedSchema{"": nil}
-	for _, module := range l.store.declared() {
-		e, _ := l.store.get(module)
+	for _, module := range l.ledger.Declared() {
+		e, _ := l.ledger.Get(module)
 		compiled, err := compileReported(e.Reported)
 		if err != nil {
 			// It was accepted once; the next Declare brings what is accepted now.
@@ -215,7 +217,7 @@ func (s *service) answer(batch []*nats.Msg) {
 
 // get answers the document. A module does not get to see tags.
 func (s *service) get(m *nats.Msg) {
-	e, ok := s.twins.store.get(s.module)
+	e, ok := s.twins.ledger.Get(s.module)
 	if !ok || e.Document.Removed {
 		s.refuse(m, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"})
 		return

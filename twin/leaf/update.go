@@ -10,17 +10,15 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
-
-// errMoved says that the twin changed while an update of it was made.
-var errMoved = errors.New("twin changed meanwhile")
 
 // update applies changes to reported, one after the other, and answers
 // all when the last is on disk.
 func (s *service) update(updates []*nats.Msg) {
 	for {
 		outcome, err := s.tryUpdate(updates)
-		if errors.Is(err, errMoved) {
+		if errors.Is(err, ledger.ErrMoved) {
 			continue // by Declare or Raise, which are rare
 		}
 		for i, m := range updates {
@@ -49,7 +47,7 @@ type outcome struct {
 // take long, and commits it if the twin is still what it was made from.
 func (s *service) tryUpdate(updates []*nats.Msg) ([]outcome, error) {
 	outcomes := make([]outcome, len(updates))
-	e, ok := s.twins.store.get(s.module)
+	e, ok := s.twins.ledger.Get(s.module)
 	if !ok || e.Document.Removed {
 		return outcomes, &twin.Error{Code: twin.CodeNotFound, Message: "nothing is declared yet"}
 	}
@@ -66,20 +64,11 @@ func (s *service) tryUpdate(updates []*nats.Msg) ([]outcome, error) {
 	if next.Version == base.Version {
 		return outcomes, nil
 	}
-	size := 0
-	errs := s.twins.store.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, ok := get(s.module)
-		if !ok || e.Document.Removed || e.Document.Properties.Reported.Version != base.Version {
-			return nil, errMoved
-		}
-		e.Document.Properties.Reported = next
-		size = len(e.Document.Encode())
-		return []entry{e}, nil
-	})
+	size, err := s.twins.ledger.Report(s.module, base.Version, next)
 	if size > 0 {
 		s.wrote(size)
 	}
-	return outcomes, errs[0]
+	return outcomes, err
 }
 
 // apply merges a patch into what is reported, or replaces that.

@@ -231,7 +231,7 @@ func TestVersionsAfterKill(t *testing.T) {
 			t.Fatal("the child said nothing")
 		}
 		l := s.open()
-		e, _ := l.store.get("sensor")
+		e, _ := l.ledger.Get("sensor")
 		seen.see(t, "desired", e.Document.Properties.Desired, true)
 		seen.see(t, "reported", e.Document.Properties.Reported, true)
 		if file := s.fileSays("sensor"); file.Version != e.Document.Properties.Desired.Version {

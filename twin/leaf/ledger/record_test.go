@@ -1,4 +1,4 @@
-package leaf
+package ledger
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
 )
 
 // Agents before this one wrote nothing of overrides, and said removed elsewhere.
@@ -25,10 +26,10 @@ func TestJournalOfAFormerAgent(t *testing.T) {
 		content = append(append(content, header...), body...)
 	}
 	s := reopen(t, content)
-	if gone, ok := s.get("gone"); !ok || !gone.Document.Removed || gone.Document.Properties.Desired.Version != 7 {
+	if gone, ok := s.Get("gone"); !ok || !gone.Document.Removed || gone.Document.Properties.Desired.Version != 7 {
 		t.Errorf("%+v", gone)
 	}
-	if sensor, ok := s.get("sensor"); !ok || sensor.Document.Removed || sensor.Reported != "a?: int" || sensor.Base != nil || sensor.Countdown != (countdown{}) {
+	if sensor, ok := s.Get("sensor"); !ok || sensor.Document.Removed || sensor.Reported != "a?: int" || sensor.Base != nil || sensor.Countdown != (Countdown{}) {
 		t.Errorf("%+v", sensor)
 	}
 	if len(s.warnings) > 0 {
@@ -42,16 +43,14 @@ func TestRecordOfAnOverride(t *testing.T) {
 	s := openTestStore(t, dir)
 	d := declared("sensor")
 	d.Modules[0].Twin = schema.TwinSpec{Desired: map[string]any{"big": json.Number("9007199254740993"), "text": "<&>\u2028"}, Signal: "SIGHUP", Reported: "a?: int"}
-	if _, _, err := s.declare(d); err != nil {
+	if _, _, err := s.Declare(d, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	s.must(t, s.commit(func(get func(string) (entry, bool)) ([]entry, error) {
-		e, _ := get("sensor")
-		m := machine{boot: "b"}
-		e, err := e.overridden(by("ann", map[string]any{"big": nil}), m.clock().start(time.Hour), time.Now())
-		return []entry{e}, err
-	})[0])
-	s.must(t, s.close())
+	clock := Clock{Boot: "b", Uptime: func() time.Duration { return 0 }}
+	o := twin.Override{Patch: map[string]any{"big": nil}, By: "ann", Reason: "too much"}
+	_, _, err := s.Override("sensor", o, clock.Start(time.Hour), time.Now())
+	s.must(t, err)
+	s.must(t, s.Close())
 	again := openTestStore(t, dir)
 	if !same(again.entries, s.entries) || len(again.warnings) > 0 {
 		t.Errorf("read back %+v, %v", again.entries["sensor"], again.warnings)

@@ -1,4 +1,4 @@
-package leaf
+package ledger
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 //	1 byte   flags: 1 is "has the schema of reported", which else is as in the record before
 //	1 byte   length of the module's name, 0 for the device
 //	         the module's name
-//	         entry as JSON, to the end of the n bytes
+//	         entryJSON, to the end of the n bytes
 //
 // The last record of a name is what holds. JSON has no zero byte, so zero bytes
 // in a record at the end of the file are a write that was cut off.
@@ -41,18 +41,7 @@ var (
 	castagnoli  = crc32.MakeTable(crc32.Castagnoli)
 )
 
-// entry is what the journal says of one twin. Its values are never modified,
-// only replaced.
-type entry struct {
-	Reported  string         // CUE source that reported must satisfy; empty accepts all
-	Signal    string         // sent to the module's process when its desired.json changed; empty: none
-	Fixed     bool           // nobody may override desired on the device
-	Base      map[string]any // what Git says of desired, below an override; nil where there is none
-	Countdown countdown      // of the override
-	Document  twin.Document  // with no values when removed
-}
-
-// entryJSON is entry in a record. Records of former agents have Removed here, and
+// entryJSON is an Entry in a record. Records of former agents have Removed here, and
 // nothing of overrides.
 type entryJSON struct {
 	Removed   bool            `json:"removed"`
@@ -60,12 +49,12 @@ type entryJSON struct {
 	Signal    string          `json:"signal"`
 	Fixed     bool            `json:"fixed"`
 	Base      *twin.Section   `json:"base"`
-	Countdown countdown       `json:"countdown"`
+	Countdown Countdown       `json:"countdown"`
 	Document  json.RawMessage `json:"document"`
 }
 
 // appendMembers appends what a record's JSON has before its document.
-func (e entry) appendMembers(b []byte, withSchema bool) ([]byte, error) {
+func (e Entry) appendMembers(b []byte, withSchema bool) ([]byte, error) {
 	members := []struct {
 		name  string
 		value any
@@ -75,7 +64,7 @@ func (e entry) appendMembers(b []byte, withSchema bool) ([]byte, error) {
 		{"signal", e.Signal, e.Signal != ""},
 		{"fixed", e.Fixed, e.Fixed},
 		{"base", twin.Section{Values: e.Base}, e.Base != nil},
-		{"countdown", e.Countdown, e.Countdown != countdown{}},
+		{"countdown", e.Countdown, e.Countdown != Countdown{}},
 	}
 	for _, m := range members {
 		if !m.says {
@@ -100,7 +89,7 @@ type marks struct {
 
 // appendRecord appends the record of e. withSchema is false where the record
 // before has the same Reported.
-func appendRecord(b []byte, e entry, withSchema bool, m marks) ([]byte, error) {
+func appendRecord(b []byte, e Entry, withSchema bool, m marks) ([]byte, error) {
 	start := len(b)
 	b = append(b, recordMagic...)
 	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -166,20 +155,20 @@ func splitRecord(header, body []byte) (r record, ok bool) {
 }
 
 // entry reads the payload.
-func (r record) entry() (entry, error) {
+func (r record) entry() (Entry, error) {
 	var j entryJSON
 	if err := json.Unmarshal(r.payload, &j); err != nil {
-		return entry{}, err
+		return Entry{}, err
 	}
 	d, err := twin.ReadDocument(j.Document)
 	if err != nil {
-		return entry{}, err
+		return Entry{}, err
 	}
 	if d.Module != r.module {
-		return entry{}, errors.New("it is the twin of another module")
+		return Entry{}, errors.New("it is the twin of another module")
 	}
 	d.Removed = d.Removed || j.Removed
-	e := entry{Reported: j.Reported, Signal: j.Signal, Fixed: j.Fixed, Document: d}
+	e := Entry{Reported: j.Reported, Signal: j.Signal, Fixed: j.Fixed, Document: d}
 	if d.Properties.Desired.Override != nil {
 		e.Base, e.Countdown = map[string]any{}, j.Countdown
 		if j.Base != nil {

@@ -1,4 +1,4 @@
-package leaf
+package ledger
 
 import (
 	"errors"
@@ -102,7 +102,7 @@ func (j *journal) rewrite(records []byte) error {
 		return err
 	}
 	content := append([]byte(journalMagic), records...)
-	if err := writeNew(temp, content, 0o600); err != nil {
+	if err := durable.Create(temp, content, 0o600); err != nil {
 		return errors.Join(err, os.Remove(temp))
 	}
 	file, err := os.OpenFile(temp, os.O_RDWR, 0)
