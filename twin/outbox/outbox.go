@@ -176,6 +176,9 @@ func (o *Outbox) start() error {
 func (o *Outbox) Close() error {
 	o.stop()
 	o.done.Wait()
+	if err := o.uplink.Close(); err != nil {
+		return fmt.Errorf("close outbox: %w", err)
+	}
 	return nil
 }
 

@@ -418,6 +418,35 @@ func TestWipedOutbox(t *testing.T) {
 	}
 }
 
+// TestAQueueWipedWhileNobodyRunsIsToldExactly removes what waited for a hub that was
+// away, after the agent has ended in order.
+func TestAQueueWipedWhileNobodyRunsIsToldExactly(t *testing.T) {
+	n, hubNode, nobody := newNode(t), newNode(t), newNode(t)
+	c := newCloud(t, hubNode.connect())
+	o := open(t, n, hubNode.connect(), Config{})
+	sayAll(t, module(n, "sensor"), "sensor", numbers(1, 10))
+	drained(t, o)
+	o.Close()
+	o = open(t, n, nobody.connect(), Config{})
+	sayAll(t, module(n, "sensor"), "sensor", numbers(11, 20))
+	o.Close()
+	n.stop()
+	if err := os.RemoveAll(o.jetstream()); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	o = open(t, n, hubNode.connect(), Config{})
+	sayAll(t, module(n, "sensor"), "sensor", numbers(21, 30))
+	drained(t, o)
+	bodies, lost := c.has("default")
+	if want := append(numbers(1, 10), numbers(21, 30)...); !slices.Equal(bodies, want) {
+		t.Errorf("messages %v", bodies)
+	}
+	if len(lost) != 1 || lost[0].From != 11 || lost[0].To != 20 || lost[0].Reason != twin.LostWiped {
+		t.Errorf("lost %+v", lost)
+	}
+}
+
 // TestFullDiskIsToldAndHeals fills the disk (iotedge#2674): modules are told that there is no
 // room, and when there is, they are not.
 func TestFullDiskIsToldAndHeals(t *testing.T) {

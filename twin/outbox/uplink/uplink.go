@@ -169,6 +169,19 @@ func (u *Uplink) Run(ctx context.Context) error {
 	}
 }
 
+// Close writes down how far each queue has come. Where somebody removes one while
+// nobody runs, the hub is then told exactly what was lost with it. It is called when
+// Run has returned and the queues grow no more.
+func (u *Uplink) Close() error {
+	var errs []error
+	for _, l := range u.sender.lanes {
+		if _, last, _ := l.Queue.Span(); l.usable && !l.broken && last > l.state.Life.Known {
+			errs = append(errs, l.save(l.state, time.Now()))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // adopt hands to the sender what others said. It reports whether the lanes changed.
 func (u *Uplink) adopt() bool {
 	u.mu.Lock()
