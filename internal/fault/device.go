@@ -265,17 +265,23 @@ func (d *Device) Kill(p Part) bool {
 		}
 		return syscall.Kill(shims[rand.IntN(len(shims))].pid, syscall.SIGKILL) == nil
 	}
+	return d.end(p, syscall.SIGKILL)
+}
+
+// Stop ends a part as an init system does, in order.
+func (d *Device) Stop(p Part) bool { return d.end(p, syscall.SIGTERM) }
+
+// end signals a part and waits until it has ended.
+func (d *Device) end(p Part, how syscall.Signal) bool {
 	if d.down(p) {
 		return false
 	}
-	d.Machine.signal(d.pids[p], syscall.SIGKILL)
-	deadline := time.Now().Add(20 * time.Second)
-	for !d.down(p) {
+	d.Machine.signal(d.pids[p], how)
+	for deadline := time.Now().Add(20 * time.Second); !d.down(p); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			d.t.Errorf("kill %s: it does not end", p)
+			d.t.Errorf("end %s with %s: it does not", p, how)
 			return false
 		}
-		time.Sleep(time.Millisecond)
 	}
 	return true
 }
@@ -283,8 +289,8 @@ func (d *Device) Kill(p Part) bool {
 // PowerCut takes the power away: the disk keeps what was on it, and everything
 // that runs is gone.
 func (d *Device) PowerCut() {
-	if d.Disk != nil && d.Machine != nil {
-		d.Disk.PowerCut()
+	if d.Disk != nil && d.Machine != nil && !d.Machine.isOff() {
+		d.Disk.PowerCut(d.Machine.PID)
 	}
 	if d.Machine != nil {
 		d.Machine.PowerOff()

@@ -52,11 +52,15 @@ func NewDisk(t testing.TB, filesystem string, sizeMB int64) *Disk {
 	mkfs := map[string][]string{"ext4": {"mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096"}, "xfs": {"mkfs.xfs", "-q", "-f"}}
 	run(t, append(mkfs[filesystem], d.image)...)
 	d.device = strings.TrimSpace(run(t, "losetup", "--find", "--show", d.image))
+	held, err := os.Open(d.device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, "losetup", "--detach", d.device) // once nobody has it open: also when this test is killed
 	t.Cleanup(func() {
-		if err := d.unmount(); err != nil {
+		if err := errors.Join(d.unmount(), held.Close()); err != nil {
 			t.Errorf("disk: %v", err)
 		}
-		run(t, "losetup", "--detach", d.device)
 	})
 	d.mount()
 	return d
@@ -75,8 +79,13 @@ const shutdown = 0x8004587d
 // PowerCut ends all that the filesystem writes, now: neither dirty pages nor the
 // journal in memory reach the device. From here on everything below Dir fails with
 // EIO. Whatever runs on the disk is to be killed then, and Remount is the boot.
-func (d *Disk) PowerCut() {
+//
+// The processes running, and all that descend from them, stop before, so that none
+// of them says anything after the cut: see freeze. What a test does itself on the
+// disk while the power goes does not stop: its outcome is to be ignored.
+func (d *Disk) PowerCut(running ...int) {
 	d.t.Helper()
+	freeze(d.t, running...)
 	f, err := os.Open(d.Dir)
 	if err != nil {
 		d.t.Fatal(err)

@@ -87,11 +87,13 @@ func (h *Hub) Kill() {
 
 // PowerCut takes its power away, until Start.
 func (h *Hub) PowerCut() {
-	h.Disk.PowerCut()
-	h.Kill()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.cut = true
+	if h.process != nil {
+		h.Disk.PowerCut(h.process.PID())
+		h.process.Stop(syscall.SIGKILL)
+		h.process, h.cut = nil, true
+	}
 }
 
 func (h *Hub) cleanUp() {

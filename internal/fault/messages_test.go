@@ -1,6 +1,10 @@
 package fault_test
 
 import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -57,6 +61,16 @@ func await(t *testing.T, struck <-chan struct{}, name string) {
 	}
 }
 
+// outage has the link down until more than a batch waits, for longer than what waits
+// is sent before what is new.
+func outage(t *testing.T, d *fault.Device, messages int) {
+	t.Helper()
+	began := time.Now()
+	d.Link.Cut()
+	counted(t, d, messages)
+	time.Sleep(time.Until(began.Add(13 * time.Second)))
+}
+
 // TestMessagesSurvivePowerCuts cuts the power at each place of the outbox where it
 // hurts. What a module was told is on the disk reaches the hub, once.
 func TestMessagesSurvivePowerCuts(t *testing.T) {
@@ -81,6 +95,20 @@ func TestMessagesSurvivePowerCuts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestABacklogSurvivesAPowerCutWhileItIsPutOff has a long outage, and no power at the
+// moment at which it is decided what comes late.
+func TestABacklogSurvivesAPowerCutWhileItIsPutOff(t *testing.T) {
+	t.Parallel()
+	d := sending(t, fault.Options{FS: "xfs"}, "", 100, 4, 0)
+	outage(t, d, 1500)
+	struck := d.Controller.At("uplink.deferred", 0, d.PowerCut)
+	d.Link.Restore()
+	await(t, struck, "uplink.deferred")
+	d.Revive()
+	settled(t, d)
+	t.Logf("%+v", accounted(t, d))
 }
 
 // TestWhatWaitedTooLongIsToldAfterAPowerCut cuts the power after it was written down
@@ -130,4 +158,75 @@ func TestAnAgentIsKilledWithThousandsQueued(t *testing.T) {
 	d.Deploy(map[string]string{"sender": d.Sender(5, 1, 0)})
 	settled(t, d)
 	t.Logf("%+v", accounted(t, d))
+}
+
+// TestAnOutboxIsWipedWhileTheAgentIsOff removes what waits, or the account of it, or
+// both, or puts an old copy of it there. What is gone is told to be, but where nothing
+// on the device knows of it; what is there comes, rather twice than never.
+func TestAnOutboxIsWipedWhileTheAgentIsOff(t *testing.T) {
+	t.Parallel()
+	world := fault.NewWorld(t)
+	for name, c := range map[string]struct {
+		dirs   []string // that are removed; none: an old copy is put in the place of the first
+		lost   bool
+		repeat bool
+	}{
+		"messages": {dirs: []string{"jetstream"}, lost: true},
+		"account":  {dirs: []string{"outbox"}, repeat: true},
+		"both":     {dirs: []string{"jetstream", "outbox"}},
+		"old copy": {lost: true, repeat: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := sending(t, fault.Options{World: world}, "", 20, 1, 0)
+			queues := filepath.Join(d.StateDir, "jetstream")
+			if c.dirs == nil {
+				d.PowerOff()
+				copied(t, queues, queues+".old")
+				d.Boot()
+				settled(t, d)
+				counted(t, d, 20)
+			}
+			accounted(t, d)
+			d.Link.Cut()
+			counted(t, d, 60)
+			d.Stop(fault.AgentPart)
+			d.PowerOff()
+			for _, dir := range c.dirs {
+				if err := os.RemoveAll(filepath.Join(d.StateDir, dir)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if c.dirs == nil {
+				if err := os.RemoveAll(queues); err != nil {
+					t.Fatal(err)
+				}
+				copied(t, queues+".old", queues)
+			}
+			switch {
+			case name == "both":
+				d.Account.Excuse()
+			case c.lost:
+				d.Account.Excuse("local") // the hub is not told of what stays on the device
+				d.Account.Expected = []string{twin.LostWiped}
+			}
+			d.Account.Repeats = c.repeat
+			d.Boot()
+			settled(t, d)
+			counted(t, d, 20)
+			counts := accounted(t, d)
+			if (counts.Lost > 0) != c.lost {
+				t.Errorf("lost: %+v", counts)
+			}
+			t.Logf("%+v", counts)
+		})
+	}
+}
+
+// copied copies a folder.
+func copied(t *testing.T, from, to string) {
+	t.Helper()
+	if out, err := exec.Command("cp", "-a", from, to).CombinedOutput(); err != nil {
+		t.Fatal(fmt.Errorf("copy %s: %w: %s", from, err, out))
+	}
 }

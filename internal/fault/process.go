@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,24 +24,9 @@ func isModule(p process) bool { return strings.HasPrefix(p.command, "/main") }
 // processes are those that descend from the machine's first and match. What has
 // ended and is not reaped is left out.
 func (d *Device) processes(match func(process) bool) []process {
-	children := map[int][]int{}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
-		// The second field, in parentheses, may hold anything.
-		if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 1 {
-			parent, _ := strconv.Atoi(f[1])
-			children[parent] = append(children[parent], pid)
-		}
-	}
 	var found []process
-	for next := children[d.Machine.PID]; len(next) > 0; next = next[1:] {
-		next = append(next, children[next[0]]...)
-		if p, ok := d.process(next[0]); ok && match(p) {
+	for _, pid := range descendants(d.Machine.PID) {
+		if p, ok := d.process(pid); ok && match(p) {
 			found = append(found, p)
 		}
 	}
