@@ -58,7 +58,8 @@ type Config struct {
 	// is on disk. It may call the Leaf. Nil: nobody is.
 	Noted func(OverrideEvent)
 
-	clock ledger.Clock // zero: the kernel's
+	clock  ledger.Clock // zero: the kernel's
+	tunnel *tunnel      // to the hub; made by Open
 }
 
 // Leaf is a running server with the twins of a device. Its methods may be
@@ -121,6 +122,12 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 		return nil, err
 	}
 	l.admitBefore()
+	if config.Hub != nil {
+		if config.tunnel, err = openTunnel(config.Hub, l.log); err != nil {
+			return nil, err
+		}
+		l.config.tunnel = config.tunnel
+	}
 	if l.server, err = startServer(ctx, config, host, port, l.admission, l.log); err != nil {
 		return nil, err
 	}
@@ -145,9 +152,6 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	l.running.Go(func() { l.expireKeys(l.closing) })
 	healer := &healer{server: l.server, config: jetStreamConfig(config), warn: l.warn}
 	l.running.Go(func() { healer.run(l.closing) })
-	if config.Hub != nil {
-		l.running.Go(func() { l.watchStall(l.closing) })
-	}
 	return l, nil
 }
 
@@ -221,6 +225,9 @@ func (l *Leaf) Close() error {
 	}
 	if l.link != nil {
 		l.link.close()
+	}
+	if l.config.tunnel != nil {
+		l.config.tunnel.close() // the server would wait for it
 	}
 	if l.server != nil {
 		l.server.Shutdown()

@@ -17,18 +17,15 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// relinkAfter is how long the server waits before it tries the hub again. It
-// never gives up, and the wait does not grow: nats-server (2.15) reads it once at
-// the beginning of an outage, and a link that is back has to be used within a
-// second, however long it was down. Between failed attempts the server adds a
-// random time of up to as much; before the first it adds none, so that the wait
-// itself differs from device to device, or all would be back at a hub that was
-// restarted in the same moment. An attempt that nobody answers is a packet of 60
-// bytes, and takes as long as DialTimeout.
+// relinkAfter is how long the server waits, when the link has ended, before it asks
+// the tunnel for another connection. It differs from device to device, or all would be
+// back at a hub that was restarted in the same moment.
 func relinkAfter() time.Duration {
-	return 300*time.Millisecond + rand.N(150*time.Millisecond)
+	return 50*time.Millisecond + rand.N(150*time.Millisecond)
 }
 
 // defaultHubPort is that of leafnode connections, where the URL names none.
@@ -42,17 +39,26 @@ var local = []string{
 	"devices.*.modules.*.out.>", "devices.*.modules.*.in.>", "devices.*.modules.*.hub.>",
 }
 
-// remoteHub says how the server links to the hub.
-func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
-	u, err := url.Parse(c.Hub.URL)
+// hubURL is where the hub is, with a port.
+func hubURL(hub *schema.HubLink) (*url.URL, error) {
+	u, err := url.Parse(hub.URL)
 	if err != nil {
 		return nil, err
 	}
 	if u.Scheme != "nats-leaf" && u.Scheme != "tls" || u.Hostname() == "" || u.User != nil || (u.Path != "" && u.Path != "/") {
-		return nil, fmt.Errorf("url %q: want nats-leaf://host:7422 or tls://host:7422", c.Hub.URL)
+		return nil, fmt.Errorf("url %q: want nats-leaf://host:7422 or tls://host:7422", hub.URL)
 	}
 	if u.Port() == "" {
 		u.Host = net.JoinHostPort(u.Hostname(), defaultHubPort)
+	}
+	return u, nil
+}
+
+// remoteHub says how the server links to the hub.
+func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
+	u, err := hubURL(c.Hub)
+	if err != nil {
+		return nil, err
 	}
 	key, warning, err := deviceKey(c.StateDir)
 	if err != nil {
@@ -71,10 +77,10 @@ func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
 		Nkey:                    string(seed),
 		DenyImports:             local,
 		DenyExports:             local,
-		DialTimeout:             10 * time.Second,
 		FirstInfoTimeout:        10 * time.Second,
 		IgnoreDiscoveredServers: true, // only the address that the owner gave
 	}
+	c.tunnel.lead(r)
 	if u.Scheme == "tls" || c.Hub.CAFile != "" {
 		r.TLS = true
 		r.TLSTimeout = 10 // seconds

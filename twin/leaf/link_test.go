@@ -52,6 +52,7 @@ func startHub(t *testing.T, device string, port int, open bool, config *tls.Conf
 		Users: []*server.User{{Username: "hub", Password: "hub"}},
 	}
 	o.LeafNode.Host, o.LeafNode.Port, o.LeafNode.NoAdvertise = "127.0.0.1", port, true
+	o.LeafNode.AuthTimeout = 10 // as hub has it
 	if config != nil {
 		o.LeafNode.TLSConfig, o.LeafNode.TLSTimeout = config, 5
 	}
