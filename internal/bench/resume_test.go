@@ -15,9 +15,11 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// resumeRounds is how often each way to lose the hub is tried; the figure is the
-// worst.
-const resumeRounds = 5
+// How often each way to lose the hub is tried; the figure is the worst.
+const (
+	resumeRounds = 5
+	longRounds   = 1 // what lasts a minute
+)
 
 // measureResume has a module send a message each 10 ms, cuts the cable to the hub or
 // kills the hub, and takes the time from when the cable is whole, or the hub
@@ -34,19 +36,22 @@ func measureResume(t *testing.T, f *table) {
 	defer s.end(t)
 	r.storedSince(time.Now(), s.mark())
 
-	for _, outage := range []time.Duration{5 * time.Second, 20 * time.Second} {
-		took := times(func() float64 {
+	for _, outage := range []struct {
+		time.Duration
+		rounds int
+	}{{5 * time.Second, resumeRounds}, {20 * time.Second, resumeRounds}, {time.Minute, longRounds}} {
+		took := times(outage.rounds, func() float64 {
 			c.cut()
-			time.Sleep(outage)
+			time.Sleep(outage.Duration)
 			mark, back := s.mark(), time.Now()
 			c.mend()
 			return ms(r.storedSince(back, mark))
 		})
 		f.add(fmt.Sprintf("resume_after_%.0fs_cut_ms", outage.Seconds()), percentile(took, 100), "ms",
-			"everything lost on the way, no connection reset; from when it comes through again to a message sent after that stored at the hub; worst of %d, median %s", resumeRounds, digits(percentile(took, 50)))
+			"everything lost on the way, no connection reset; from when it comes through again to a message sent after that stored at the hub; worst of %d, median %s", outage.rounds, digits(percentile(took, 50)))
 	}
 	started := []float64{}
-	took := times(func() float64 {
+	took := times(resumeRounds, func() float64 {
 		r.hub.Stop(syscall.SIGKILL)
 		time.Sleep(2 * time.Second)
 		began := time.Now()
@@ -62,8 +67,8 @@ func measureResume(t *testing.T, f *table) {
 
 // times collects what a few rounds took, with the time between them that outages
 // have.
-func times(round func() float64) (took []float64) {
-	for range resumeRounds {
+func times(rounds int, round func() float64) (took []float64) {
+	for range rounds {
 		took = append(took, round())
 		time.Sleep(2 * time.Second)
 	}
