@@ -96,7 +96,7 @@ func (s *service) pass(msg *nats.Msg, name string, ask func(limit time.Duration)
 func (m *methods) askModule(call *nats.Msg, limit time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(m.ctx, limit)
 	defer cancel()
-	answer, err := m.local.RequestMsgWithContext(ctx, call)
+	answer, err := twin.RequestMsg(ctx, m.local, call)
 	switch {
 	case err == nil:
 		return answer.Data, nil

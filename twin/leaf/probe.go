@@ -16,7 +16,7 @@ import (
 // schema.ErrNotAsked says nothing about the module.
 func (l *Leaf) Probe(ctx context.Context, module, method string) error {
 	subject := twin.Prefix(l.config.Device, module) + ".rpc." + method
-	msg, err := l.methods.local.RequestWithContext(ctx, subject, []byte("{}"))
+	msg, err := twin.RequestMsg(ctx, l.methods.local, &nats.Msg{Subject: subject, Data: []byte("{}")})
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("rpc.%s: nobody answers", method)

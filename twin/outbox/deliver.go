@@ -190,7 +190,7 @@ func (d *deliverer) offer(ctx context.Context, r rule, seq uint64, item twin.Ite
 	m.Header[twin.HeaderTime] = []string{item.Time.UTC().Format(time.RFC3339Nano)}
 	limit, cancel := context.WithTimeout(ctx, takeTimeout)
 	defer cancel()
-	answer, err := d.outbox.local.RequestMsgWithContext(limit, m)
+	answer, err := twin.RequestMsg(limit, d.outbox.local, m)
 	if err != nil {
 		return fmt.Errorf("deliver to %s: %w", r.To, err)
 	}
