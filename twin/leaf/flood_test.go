@@ -78,6 +78,8 @@ func TestHostileFloods(t *testing.T) {
 			}
 			return nil
 		},
+		"pings":             raw(strings.Repeat("PING\r\n", 1000)),
+		"challenges":        raw(strings.Repeat(`CONNECT {"verbose":true,"nkey":"U","sig":"x"}`+"\r\n", 100)),
 		"connect and leave": raw(""),
 		"garbage":           raw("\x16\x03\x01\x00\r\nPUB x 99999999999\r\n"),
 		"connect as nobody": raw(`CONNECT {"nkey":"U","sig":"x"}` + "\r\nPING\r\n"),

@@ -108,6 +108,8 @@ func TestHostilePublish(t *testing.T) {
 		"_INBOX.d1.x", "_INBOX.x", "_INBOX.devices.d1.modules.victim.x", "_INBOX.devices.d1.modules.evil.x",
 		"$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.CREATE.X", "$JS.d1.API.INFO", "$JS.ACK.X.Y.1.1.1.1.1",
 		"$JSC.R.x", "$KV.b.k", "$O.b.k", "$SRV.PING", "$SYS.REQ.SERVER.PING", "$SYS.REQ.ACCOUNT.PING", "$SYS.ACCOUNT.LOCAL.CONNECT",
+		"$SYS.REQ.USER.INFO", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.ACCOUNT.NSUBS", "$SYS.DEBUG.SUBSCRIBERS", "$SYS._INBOX.x", "$SYS.ACCOUNT.UPLINK.LEAFNODE.CONNECT",
+		"$JS.FC.S.c.x", "$JS.API.DIRECT.GET.OUTBOX_hub", "$JS.API.CONSUMER.MSG.NEXT.S.c", "$MQTT.sess.x", "$LDS.x", "$G.x",
 		"_R_.x.y", "_GR_.x", "$NRG.x", "x", "$",
 	} {
 		if err := h.conn.PublishRequest(subject, twin.Inbox("d1", "evil")+".r", []byte(`{"a":1}`)); err != nil {
@@ -130,6 +132,7 @@ func TestHostileSubscribe(t *testing.T) {
 		"devices.d1.twin.desired", "devices.d1.rpc.status", "up.>", "fleet.moved",
 		"_INBOX.>", "_INBOX.*", "_INBOX.d1.>", "_INBOX.*.d1.modules.evil.>", "_INBOX.devices.d1.modules.*.>", "_INBOX.devices.d1.modules.victim.>",
 		"$JS.>", "$JS.EVENT.>", "$KV.>", "$O.>", "$SYS.>", "$SYS.ACCOUNT.LOCAL.>", "$SRV.>", "$SRV.PING", "_R_.>", "$JSC.>",
+		"*.d1.>", "devices.*.twin.desired", "_INBOX.d1.*", "_INBOX.*.*", "_INBOX.*.d1.>", "$JS.ACK.>", "$JS.FC.>", "$JS.API.>", "$MQTT.>", "$LDS.>", "plant.>",
 	} {
 		for _, queue := range []string{"", "q"} {
 			sub, err := h.conn.QueueSubscribeSync(subject, queue)
