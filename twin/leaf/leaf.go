@@ -138,7 +138,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if l.doors, err = newDoors(l.port, l.admission, l.warn); err != nil {
 		return nil, err
 	}
-	if l.link, err = watchServer(l.server, l.admission, l.log); err != nil {
+	if l.link, err = watchServer(l.server, config.tunnel, l.admission, l.log); err != nil {
 		return nil, err
 	}
 	if l.methods, err = l.newMethods(); err != nil {

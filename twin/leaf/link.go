@@ -116,19 +116,21 @@ func roots(path string) (*x509.CertPool, error) {
 // link follows whether the hub is connected.
 type link struct {
 	server *server.Server
+	tunnel *tunnel // nil: the device stands alone
 	system *nats.Conn
 	end    context.CancelFunc
 	done   chan struct{}
 
 	mu      sync.Mutex
 	up      bool
+	passage int // that it is up by
 	since   time.Time
 	changed chan struct{} // closed, and replaced, on each change
 }
 
 // watchServer follows the server's own events, and looks now and then all the
 // same.
-func watchServer(s *server.Server, a *admission, log *log) (*link, error) {
+func watchServer(s *server.Server, t *tunnel, a *admission, log *log) (*link, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -136,7 +138,7 @@ func watchServer(s *server.Server, a *admission, log *log) (*link, error) {
 	if err := a.allow(key, accountSystem); err != nil {
 		return nil, err
 	}
-	k := &link{server: s, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
+	k := &link{server: s, tunnel: t, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
 	if k.system, err = connect(s, "link", "system", key, log); err != nil {
 		return nil, err
 	}
@@ -164,7 +166,7 @@ func (k *link) follow(ctx context.Context, look <-chan struct{}) {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for {
-		k.see(k.server.NumLeafNodes() > 0)
+		k.see(k.server.NumLeafNodes() > 0, k.tunnel.passages())
 		select {
 		case <-ctx.Done():
 			return
@@ -174,11 +176,12 @@ func (k *link) follow(ctx context.Context, look <-chan struct{}) {
 	}
 }
 
-func (k *link) see(up bool) {
+// see takes how the link is. One that is up by another passage was down in between.
+func (k *link) see(up bool, passage int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if up != k.up {
-		k.up, k.since = up, time.Now()
+	if up != k.up || up && passage != k.passage {
+		k.up, k.passage, k.since = up, passage, time.Now()
 		close(k.changed)
 		k.changed = make(chan struct{})
 	}

@@ -44,6 +44,7 @@ type tunnel struct {
 	mu      sync.Mutex
 	asking  []net.Conn // have not said yet what they want
 	current *passage   // the newest; nil before the first
+	number  int        // of current, from 1
 	began   time.Time  // when that was made
 	spare   net.Conn   // to the hub, that came about while current was silent; may be nil
 	spared  time.Time  // when that was
@@ -138,7 +139,7 @@ func (t *tunnel) serve(ctx context.Context, conn net.Conn) {
 	p := newPassage(conn, hub)
 	defer p.close()
 	t.mu.Lock()
-	t.current, t.began = p, time.Now()
+	t.current, t.number, t.began = p, t.number+1, time.Now()
 	t.mu.Unlock()
 	if _, err := io.WriteString(conn, welcome); err == nil {
 		p.run(ctx, t)
@@ -171,6 +172,16 @@ func (t *tunnel) connect(ctx context.Context) (net.Conn, error) {
 	t.mu.Unlock()
 	pause(ctx, wait)
 	return reach(ctx, t.hub, dialEach, t.say)
+}
+
+// passages counts them. The server ends its link before it asks for another.
+func (t *tunnel) passages() int {
+	if t == nil {
+		return 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.number
 }
 
 // keep has a connection wait for the server, and closes the one that does.

@@ -154,7 +154,7 @@ func TestASlowWayIsNotTakenForALostOne(t *testing.T) {
 	r := newRemote(t)
 	r.start()
 	before := r.link()
-	r.way.Delay(800 * time.Millisecond) // in each direction
+	r.way.Delay(600 * time.Millisecond) // in each direction
 	for range 3 {
 		r.answered()
 	}
@@ -409,5 +409,30 @@ func TestAHubThatComesUpIsReached(t *testing.T) {
 	}
 	if len(said) > 0 {
 		t.Errorf("a person is told more: %v", <-said)
+	}
+}
+
+// TestALinkThatIsBackBeforeItWasMissedIsTold: what went over the former may be lost.
+func TestALinkThatIsBackBeforeItWasMissedIsTold(t *testing.T) {
+	k := &link{changed: make(chan struct{})}
+	for _, see := range []struct {
+		up      bool
+		passage int
+		want    bool
+	}{
+		{false, 0, false}, {false, 1, false}, {true, 1, true}, {true, 1, false}, {true, 2, true},
+		{false, 2, true}, {false, 3, false}, {true, 3, true}, {true, 3, false},
+	} {
+		_, _, changed := k.state()
+		k.see(see.up, see.passage)
+		told := false
+		select {
+		case <-changed:
+			told = true
+		default:
+		}
+		if up, _, _ := k.state(); up != see.up || told != see.want {
+			t.Errorf("%+v: up %v, told %v", see, up, told)
+		}
 	}
 }
