@@ -265,6 +265,37 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
+// TestARottenConfigurationIsWrittenAnew: JetStream does not know a stream whose
+// configuration has rotted. What is there is kept, under a new epoch, and not under
+// another one after each start.
+func TestARottenConfigurationIsWrittenAnew(t *testing.T) {
+	for name, harm := range map[string]func(stream string){
+		"a bit":  func(s string) { flip(t, filepath.Join(s, "meta.inf"), -20) },
+		"noise":  func(s string) { noise(t, filepath.Join(s, "meta.inf")) },
+		"no sum": func(s string) { os.Remove(filepath.Join(s, "meta.sum")) },
+		"sum":    func(s string) { noise(t, filepath.Join(s, "meta.sum")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			q := open(t, n.connect(), nil)
+			add(t, q, record(3, 10, "old"))
+			before := q.Epoch()
+			n.restart(harm)
+			q = open(t, n.connect(), nil)
+			mended := q.Epoch()
+			add(t, q, record(2, 10, "new"))
+			n.restart(func(string) {})
+			q = open(t, n.connect(), nil)
+			if before == mended || q.Epoch() != mended {
+				t.Errorf("epoch %s, then %s, then %s: want one new one", before, mended, q.Epoch())
+			}
+			if got := span(all(t, q, 0, 100)); !slices.Equal(got, []string{"1-3", "4-5"}) {
+				t.Error(got)
+			}
+		})
+	}
+}
+
 // checkRecords reads everything, from several places on.
 func checkRecords(t *testing.T, q *Queue, texts map[string]map[uint64]string, least int) {
 	t.Helper()

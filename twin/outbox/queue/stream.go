@@ -130,6 +130,14 @@ func (q *Queue) open(ctx context.Context, config Config) (s jetstream.Stream, ep
 	if err != nil {
 		return nil, "", false, fmt.Errorf("stream %s with %d bytes: %w", q.stream, config.MaxBytes, err)
 	}
+	if made {
+		// Where a configuration has rotted, JetStream makes the stream with the
+		// messages that are there, and leaves the file as it is: at the next start
+		// there would be no stream again, and another epoch. A change is written.
+		if epoch, err = q.renew(ctx, config); err != nil {
+			return nil, "", false, err
+		}
+	}
 	return s, epoch, made, nil
 }
 
