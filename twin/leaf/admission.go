@@ -50,11 +50,14 @@ func newAdmission(device string, uptime func() time.Duration) *admission {
 	}
 }
 
-// serve tells which server asks.
+// serve tells which server asks from now on. Connections to one before it are none.
 func (a *admission) serve(s *server.Server) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = s
+	for _, t := range a.tenants {
+		clear(t.conns)
+	}
 }
 
 // allow admits a key of our own to everything in an account.

@@ -440,13 +440,13 @@ func TestModuleThatDoesNotRead(t *testing.T) {
 	t.Cleanup(func() { close(d.conn.end) })
 	d.conn.stop.Store(true)
 	body := make([]byte, 512<<10)
-	before := h.leaf.server.NumSlowConsumers()
+	before := h.leaf.server.running().NumSlowConsumers()
 	eventually(t, "the module that does not read is cut off", func() bool {
 		if err := h.spying.Publish(evil+".in.x", body); err != nil {
 			t.Fatal(err)
 		}
 		_ = h.spying.Flush()
-		return h.leaf.server.NumSlowConsumers() > before
+		return h.leaf.server.running().NumSlowConsumers() > before
 	})
 	h.unharmed()
 	if !h.spying.IsConnected() {

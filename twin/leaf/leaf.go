@@ -23,7 +23,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -58,20 +57,19 @@ type Config struct {
 	// is on disk. It may call the Leaf. Nil: nobody is.
 	Noted func(OverrideEvent)
 
-	clock  ledger.Clock // zero: the kernel's
-	tunnel *tunnel      // to the hub; made by Open
+	clock     ledger.Clock  // zero: the kernel's
+	healEvery time.Duration // zero: healEvery
 }
 
 // Leaf is a running server with the twins of a device. Its methods may be
 // called at the same time.
 type Leaf struct {
 	config    Config
-	server    *server.Server
+	server    *embedded
 	admission *admission
 	keyring   *keyring      // guarded by declaring
 	agent     nkeys.KeyPair // of our own connections inside the device; never leaves the process
 	uplink    nkeys.KeyPair // of our own connections to the hub; never leaves the process
-	port      int           // that clients connect to
 	ledger    *ledger.Ledger
 	twins     *twins
 	link      *link
@@ -122,23 +120,17 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 		return nil, err
 	}
 	l.admitBefore()
-	if config.Hub != nil {
-		if config.tunnel, err = openTunnel(config.Hub, l.log); err != nil {
-			return nil, err
-		}
-		l.config.tunnel = config.tunnel
-	}
-	if l.server, err = startServer(ctx, config, host, port, l.admission, l.log); err != nil {
+	l.server = &embedded{config: config, host: host, port: port, admission: l.admission, log: l.log}
+	if err := l.server.start(ctx); err != nil {
 		return nil, err
 	}
-	l.port = l.server.Addr().(*net.TCPAddr).Port
 	if err := l.writeOperator(); err != nil {
 		return nil, err
 	}
-	if l.doors, err = newDoors(l.port, l.admission, l.warn); err != nil {
+	if l.doors, err = newDoors(l.server.port, l.admission, l.warn); err != nil {
 		return nil, err
 	}
-	if l.link, err = watchServer(l.server, config.tunnel, l.admission, l.log); err != nil {
+	if l.link, err = watchServer(l.server, l.admission, l.log); err != nil {
 		return nil, err
 	}
 	if l.methods, err = l.newMethods(); err != nil {
@@ -150,7 +142,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	l.running.Go(func() { l.courier.run(l.closing) })
 	l.running.Go(func() { l.watchOverrides(l.closing) })
 	l.running.Go(func() { l.expireKeys(l.closing) })
-	healer := &healer{server: l.server, config: jetStreamConfig(config), warn: l.warn}
+	healer := &healer{server: l.server, lost: func() { l.link.see(false, 0) }, warn: l.warn}
 	l.running.Go(func() { healer.run(l.closing) })
 	return l, nil
 }
@@ -177,6 +169,9 @@ func (c *Config) fill() (host string, port int, err error) {
 	}
 	if c.Warn == nil {
 		c.Warn = func(error) {}
+	}
+	if c.healEvery == 0 {
+		c.healEvery = healEvery
 	}
 	if c.clock.Uptime == nil {
 		c.clock = ledger.KernelClock()
@@ -226,12 +221,8 @@ func (l *Leaf) Close() error {
 	if l.link != nil {
 		l.link.close()
 	}
-	if l.config.tunnel != nil {
-		l.config.tunnel.close() // the server would wait for it
-	}
 	if l.server != nil {
-		l.server.Shutdown()
-		l.server.WaitForShutdown()
+		l.server.stop()
 	}
 	if l.ledger != nil {
 		return l.ledger.Close()
@@ -256,7 +247,7 @@ func (l *Leaf) ConnectHub(name string) (*nats.Conn, error) {
 }
 
 // connect makes a connection that stays within the process.
-func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log) (*nats.Conn, error) {
+func connect(s nats.InProcessConnProvider, name, device string, key nkeys.KeyPair, log *log) (*nats.Conn, error) {
 	public, err := key.PublicKey()
 	if err != nil {
 		return nil, err
@@ -272,7 +263,8 @@ func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log)
 		// As many as a twin's requests may wait: the room is there, and looked at by
 		// each collection of garbage, also while nothing waits.
 		nats.SyncQueueLen(maxQueued),
-		// Only when the server cut it off because it did not read fast enough.
+		// When the server cut it off because it did not read fast enough, or was
+		// started again.
 		nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
 		return nil, fmt.Errorf("connect %s to the leaf: %w", name, err)
@@ -281,4 +273,4 @@ func connect(s *server.Server, name, device string, key nkeys.KeyPair, log *log)
 }
 
 // ClientURL is where clients on the device's own network connect to.
-func (l *Leaf) ClientURL() string { return "nats://127.0.0.1:" + strconv.Itoa(l.port) }
+func (l *Leaf) ClientURL() string { return "nats://127.0.0.1:" + strconv.Itoa(l.server.port) }

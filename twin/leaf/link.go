@@ -55,7 +55,7 @@ func hubURL(hub *schema.HubLink) (*url.URL, error) {
 }
 
 // remoteHub says how the server links to the hub.
-func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
+func remoteHub(c Config, t *tunnel) (*server.RemoteLeafOpts, error) {
 	u, err := hubURL(c.Hub)
 	if err != nil {
 		return nil, err
@@ -80,7 +80,7 @@ func remoteHub(c Config) (*server.RemoteLeafOpts, error) {
 		FirstInfoTimeout:        10 * time.Second,
 		IgnoreDiscoveredServers: true, // only the address that the owner gave
 	}
-	c.tunnel.lead(r)
+	t.lead(r)
 	if u.Scheme == "tls" || c.Hub.CAFile != "" {
 		r.TLS = true
 		r.TLSTimeout = 10 // seconds
@@ -115,8 +115,7 @@ func roots(path string) (*x509.CertPool, error) {
 
 // link follows whether the hub is connected.
 type link struct {
-	server *server.Server
-	tunnel *tunnel // nil: the device stands alone
+	server *embedded
 	system *nats.Conn
 	end    context.CancelFunc
 	done   chan struct{}
@@ -130,7 +129,7 @@ type link struct {
 
 // watchServer follows the server's own events, and looks now and then all the
 // same.
-func watchServer(s *server.Server, t *tunnel, a *admission, log *log) (*link, error) {
+func watchServer(s *embedded, a *admission, log *log) (*link, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
@@ -138,7 +137,7 @@ func watchServer(s *server.Server, t *tunnel, a *admission, log *log) (*link, er
 	if err := a.allow(key, accountSystem); err != nil {
 		return nil, err
 	}
-	k := &link{server: s, tunnel: t, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
+	k := &link{server: s, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
 	if k.system, err = connect(s, "link", "system", key, log); err != nil {
 		return nil, err
 	}
@@ -166,7 +165,7 @@ func (k *link) follow(ctx context.Context, look <-chan struct{}) {
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for {
-		k.see(k.server.NumLeafNodes() > 0, k.tunnel.passages())
+		k.see(k.server.linked())
 		select {
 		case <-ctx.Done():
 			return

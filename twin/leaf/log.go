@@ -49,6 +49,14 @@ func (l *log) say(format string, v []any) {
 	}
 }
 
+// begin forgets why a server before this one ended.
+func (l *log) begin() {
+	select {
+	case <-l.fatal:
+	default:
+	}
+}
+
 // Fatalf is what the server calls in place of ending the process, since the
 // logger is ours.
 func (l *log) Fatalf(format string, v ...any) {

@@ -2,9 +2,12 @@ package leaf
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,9 +29,85 @@ const (
 	maxControlLine = 1024     // bytes of a protocol line
 )
 
-// startServer starts the embedded server and returns when clients can connect.
-func startServer(ctx context.Context, c Config, host string, port int, a *admission, log *log) (*server.Server, error) {
-	options, err := serverOptions(c, host, port, a)
+// embedded is the server inside the agent, and its way to the hub. It may be started
+// again while the leaf runs: whoever is connected, within the process or over TCP,
+// finds it at the same place, and comes back by itself.
+type embedded struct {
+	config    Config
+	host      string
+	port      int // 0 until the first start: a free one
+	admission *admission
+	log       *log
+
+	mu     sync.Mutex
+	server *server.Server // nil while none runs
+	tunnel *tunnel        // nil while none runs, and where there is no hub
+}
+
+var errNoServer = errors.New("the server is being started")
+
+// running is the server that runs; nil for none.
+func (e *embedded) running() *server.Server {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.server
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (e *embedded) InProcessConn() (net.Conn, error) {
+	if s := e.running(); s != nil {
+		return s.InProcessConn()
+	}
+	return nil, errNoServer
+}
+
+// linked reports whether the hub is connected, and by which passage of the tunnel.
+func (e *embedded) linked() (up bool, passage int) {
+	e.mu.Lock()
+	s, t := e.server, e.tunnel
+	e.mu.Unlock()
+	return s != nil && s.NumLeafNodes() > 0, t.passages()
+}
+
+// start returns when clients can connect. Nobody else starts or stops it meanwhile.
+func (e *embedded) start(ctx context.Context) (err error) {
+	var t *tunnel
+	if e.config.Hub != nil {
+		if t, err = openTunnel(e.config.Hub, e.log); err != nil {
+			return err
+		}
+	}
+	s, err := e.startServer(ctx, t)
+	if err != nil {
+		if t != nil {
+			t.close()
+		}
+		return err
+	}
+	e.port = s.Addr().(*net.TCPAddr).Port
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.server, e.tunnel = s, t
+	return nil
+}
+
+// stop ends all connections and the server.
+func (e *embedded) stop() {
+	e.mu.Lock()
+	s, t := e.server, e.tunnel
+	e.server, e.tunnel = nil, nil
+	e.mu.Unlock()
+	if t != nil {
+		t.close() // the server would wait for it
+	}
+	if s != nil {
+		s.Shutdown()
+		s.WaitForShutdown()
+	}
+}
+
+func (e *embedded) startServer(ctx context.Context, t *tunnel) (*server.Server, error) {
+	options, err := serverOptions(e.config, e.host, e.port, e.admission, t)
 	if err != nil {
 		return nil, err
 	}
@@ -36,8 +115,9 @@ func startServer(ctx context.Context, c Config, host string, port int, a *admiss
 	if err != nil {
 		return nil, err
 	}
-	a.serve(s) // before the first client can ask
-	s.SetLoggerV2(log, false, false, false)
+	e.admission.serve(s) // before the first client can ask
+	e.log.begin()
+	s.SetLoggerV2(e.log, false, false, false)
 	started := make(chan struct{})
 	go func() {
 		s.Start()
@@ -47,7 +127,7 @@ func startServer(ctx context.Context, c Config, host string, port int, a *admiss
 	// long on a slow disk, so only the caller's context bounds it.
 	for {
 		select {
-		case err := <-log.fatal:
+		case err := <-e.log.fatal:
 			s.Shutdown()
 			return nil, err
 		case <-ctx.Done():
@@ -61,7 +141,7 @@ func startServer(ctx context.Context, c Config, host string, port int, a *admiss
 	}
 }
 
-func serverOptions(c Config, host string, port int, a *admission) (*server.Options, error) {
+func serverOptions(c Config, host string, port int, a *admission, t *tunnel) (*server.Options, error) {
 	store := jetStreamDir(c)
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, err
@@ -102,22 +182,13 @@ func serverOptions(c Config, host string, port int, a *admission) (*server.Optio
 	if c.Hub == nil {
 		return o, nil
 	}
-	remote, err := remoteHub(c)
+	remote, err := remoteHub(c, t)
 	if err != nil {
 		return nil, fmt.Errorf("link to the hub: %w", err)
 	}
 	o.LeafNode.ReconnectInterval = relinkAfter()
 	o.LeafNode.Remotes = []*server.RemoteLeafOpts{remote}
 	return o, nil
-}
-
-// jetStreamConfig is what the server makes of the options for itself, which it
-// does not tell.
-func jetStreamConfig(c Config) server.JetStreamConfig {
-	return server.JetStreamConfig{
-		StoreDir: jetStreamDir(c), Domain: c.Device, MaxStore: c.MaxStore, MaxMemory: c.MaxMemory,
-		SyncInterval: 2 * time.Minute, SyncAlways: true, CompressOK: true, Strict: true,
-	}
 }
 
 // jetStreamDir is where JetStream keeps its streams, one folder below.

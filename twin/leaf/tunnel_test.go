@@ -104,7 +104,7 @@ func (r *remote) link() uint64 {
 func (r *remote) silent(times uint8) {
 	r.t.Helper()
 	eventually(r.t, fmt.Sprintf("the kernel repeats %d times", times), func() bool {
-		tunnel := r.leaf.config.tunnel
+		tunnel := r.leaf.server.tunnel
 		tunnel.mu.Lock()
 		p := tunnel.current
 		tunnel.mu.Unlock()
