@@ -47,6 +47,7 @@ cross: ## build for every platform that is released, into build/
 
 unit: tools ## all Go tests with -race, on real containerd, registries, Git and NATS
 	go test -p 2 -race -timeout 15m ./...
+	go test -run 'TestStoreIsRemoved|TestFullDiskUnder' ./twin/leaf # see healrace_test.go
 
 test-unified: tools ## the runtime's tests under cgroup version 2 only: Debian's kernel in QEMU, slow; ONLY=<regexp> [ACCELERATOR=kvm]
 	@command -v qemu-system-x86_64 >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-x86; } >&2
@@ -64,10 +65,10 @@ bench: build tools ## the table of figures; ONLY=<regexp> runs a part; MESSAGES=
 	@tools/get nats-server >/dev/null
 	@go test -tags bench -count=1 -timeout 60m -run TestFigures ./internal/bench -only '$(ONLY)' -messages $(or $(MESSAGES),1000000) -v | grep -E '^(measured|\||FAIL|ok|panic)|bench/.*_test.go|\.go:[0-9]+'
 
-soak: tools ## break devices at random: ROUNDS=n [SEED=n] [FS=ext4,xfs] [CONTAINERD=1.6,2] [FAULTS=regexp] [PARALLEL=2] [MESSAGES=false] [OUT=build/soak.json]
+soak: tools ## break devices at random: ROUNDS=n [SEED=n] [FS=ext4,xfs] [CONTAINERD=1.6,2] [FAULTS=regexp] [PARALLEL=2] [MESSAGES=false] [CHANGES=false] [WITHIN=10m] [OUT=build/soak.json]
 	go test -tags soak -count=1 -timeout 96h -run TestSoak ./internal/fault -v -parallel $(or $(PARALLEL),2) \
 	  -rounds $(or $(ROUNDS),100) -seed $(or $(SEED),0) -fs '$(FS)' -containerd '$(CONTAINERD)' \
-	  -faults '$(FAULTS)' -messages=$(or $(MESSAGES),true) -out $(or $(OUT),build/soak.json)
+	  -faults '$(FAULTS)' -messages=$(or $(MESSAGES),true) -changes=$(or $(CHANGES),true) -within $(or $(WITHIN),0) -out $(or $(OUT),build/soak.json)
 
 tools: ## what the tests use, into a private cache; from Debian, what of it is missing
 	@missing=; while read -r command package; do command -v $$command >/dev/null || missing+=" $$package"; done \

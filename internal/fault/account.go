@@ -141,7 +141,9 @@ func (a *Account) read(words []string) {
 	case "took":
 		s.took[n] = true
 	case "no":
-		s.refused[n] = words[4]
+		if words[4] != strconv.Itoa(twin.CodeFailed) { // of which nobody knows whether it is on the disk
+			s.refused[n] = words[4]
+		}
 	case "got":
 		s.got[n] = true
 	}

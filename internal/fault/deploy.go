@@ -64,6 +64,9 @@ func (d *Device) Sender(rate, series, last int) string {
 	if last > 0 {
 		env += fmt.Sprintf(`, LAST: "%d"`, last)
 	}
+	if d.options.Pad > 0 {
+		env += fmt.Sprintf(`, PAD: "%d"`, d.options.Pad)
+	}
 	return fmt.Sprintf(`image: %q, env: {%s}, mounts: "/told": host: %q, restart: {min: "0s", max: "5s"}, stop: timeout: "2s"`,
 		d.World.Sender(d.t), env, d.toldDir())
 }

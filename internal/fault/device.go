@@ -29,6 +29,7 @@ type Options struct {
 
 	// Hub: the device has one, and may run a Sender.
 	Hub bool
+	Pad int // bytes that each message of a Sender is longer than it need be
 
 	// OwnContainerd: the agent is told that containerd is its own, so that it may
 	// set damage aside.

@@ -37,6 +37,11 @@ var allFaults = []kind{
 	{name: "registry cuts", strike: cutEach, mend: restore},
 	{name: "clock jump", strike: jump, struck: jump, after: func(s *soak) { s.d.Clock.Set(0) }},
 	{name: "state file rot", strike: rot},
+	{name: "power cut without a link", strike: func(s *soak) {
+		cut(s) // what is sent from now on is on the device's disk only
+		time.Sleep(time.Duration(s.rng.IntN(2000)) * time.Millisecond)
+		powerCut(s)
+	}},
 	{name: "kill hub", strike: atHub(func(s *soak) { s.d.Hub.Kill() })},
 	{name: "power cut of the hub", strike: atHub(func(s *soak) { s.d.Hub.PowerCut() })},
 }
@@ -140,7 +145,7 @@ type change struct {
 func (s *soak) change() change {
 	next := maps.Clone(s.good)
 	switch n := s.rng.IntN(100); {
-	case n < 20:
+	case n < 20, !*changes:
 		return change{name: "none"}
 	case n < 30:
 		next["alpha"] = s.module(s.world.Unsigned, "")
@@ -166,7 +171,7 @@ func (s *soak) modules() map[string]string {
 			"gamma": s.module(s.image(), `, update: strategy: "start-then-stop"`),
 		}
 		if *messages {
-			next["sender"] = s.d.Sender(5+s.rng.IntN(20), 1, 0)
+			next["sender"] = s.d.Sender(5+s.rng.IntN(20), 1+s.rng.IntN(4), 0)
 		}
 	}
 	next["alpha"] = s.module(s.image(), "")

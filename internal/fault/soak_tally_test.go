@@ -54,9 +54,14 @@ type run struct {
 
 // tally collects the rounds of all devices.
 type tally struct {
+	until time.Time // no round begins after it, where it is set
+
 	mu  sync.Mutex
 	run run
 }
+
+// over reports whether no more rounds are to begin.
+func (f *tally) over() bool { return !f.until.IsZero() && time.Now().After(f.until) }
 
 func newTally(seed uint64) *tally {
 	version, _ := exec.Command("git", "-C", harness.Root(), "describe", "--always", "--dirty").Output()

@@ -26,6 +26,8 @@ var (
 	faults     = flag.String("faults", "", "only faults that match this regular expression")
 	out        = flag.String("out", "build/soak.json", "where this run is noted, below the source tree")
 	messages   = flag.Bool("messages", true, "modules send messages to a hub, which are accounted for after each round")
+	within     = flag.Duration("within", 0, "after which no round begins; 0 is never")
+	changes    = flag.Bool("changes", true, "most rounds declare something; without it a device runs its first definition only, and a round is shorter")
 	patience   = flag.Duration("patience", 90*time.Second, "in which a device has to settle after a fault")
 )
 
@@ -48,6 +50,9 @@ func TestSoak(t *testing.T) {
 		t.Fatalf("FAULTS=%s matches none of the faults", *faults)
 	}
 	result := newTally(*seed)
+	if *within > 0 {
+		result.until = time.Now().Add(*within)
+	}
 	path := *out
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(harness.Root(), path)
@@ -65,7 +70,7 @@ func TestSoak(t *testing.T) {
 			n := (*rounds + i) / len(combinations)
 			t.Run("containerd-"+c[0]+"/"+c[1], func(t *testing.T) {
 				t.Parallel()
-				for life := 0; n > 0; life++ {
+				for life := 0; n > 0 && !result.over(); life++ {
 					s := &soak{world: world, result: result, line: c[0], fs: c[1], kinds: kinds,
 						rng: rand.New(rand.NewPCG(*seed, uint64(i)<<32|uint64(life)))}
 					did := 0
@@ -113,6 +118,9 @@ func (s *soak) run(t *testing.T, rounds int) int {
 		return 0
 	}
 	for round := range rounds {
+		if s.result.over() {
+			return round
+		}
 		began := time.Now()
 		r := s.round()
 		r.Took = time.Since(began).Seconds()

@@ -5,11 +5,13 @@
 //
 //	try <output> <series> <n>      it is about to be sent
 //	took <output> <series> <n>     the device said that it is on its disk
-//	no <output> <series> <n> <why> the device refused it: it is nowhere
+//	no <output> <series> <n> <why> the device refused it with this code: it is nowhere,
+//	                               or, with twin.CodeFailed, perhaps on its disk
 //	got <series> <n>               it came at the input "inbox"
 //
 // A series is named after the sender's life, so no number is sent again. After LAST
-// numbers of each series, if that is set, it sends no more.
+// numbers of each series, if that is set, it sends no more. Each message is PAD bytes
+// longer than it need be.
 package main
 
 import (
@@ -32,6 +34,7 @@ import (
 type number struct {
 	Series string `json:"series"`
 	N      uint64 `json:"n"`
+	Pad    string `json:"pad,omitempty"`
 }
 
 func main() {
@@ -93,9 +96,10 @@ func setting(name string, otherwise int) int {
 
 // send sends a series.
 func send(ctx context.Context, client *twin.Client, output, series string, note func(string)) {
+	pad := strings.Repeat("-", setting("PAD", 0))
 	pause, last := time.Second/time.Duration(setting("RATE", 10)), uint64(setting("LAST", 1<<31-1))
 	for n := uint64(1); n <= last && ctx.Err() == nil; n++ {
-		body, _ := json.Marshal(number{series, n}) // a string and a number
+		body, _ := json.Marshal(number{series, n, pad}) // a string and a number
 		line := fmt.Sprintf("%s %s %d", output, series, n)
 		note("try " + line)
 		try, cancel := context.WithTimeout(ctx, 10*time.Second)
