@@ -1,16 +1,15 @@
 package hub
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 
-	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -20,6 +19,7 @@ const (
 	headerBatch        = "Nats-Batch-Id"
 	headerBatchSeq     = "Nats-Batch-Sequence"
 	headerBatchCommit  = "Nats-Batch-Commit"
+	headerExpectNewest = "Nats-Expected-Last-Sequence"
 	headerExpectLast   = "Nats-Expected-Last-Subject-Sequence"
 	headerExpectFilter = "Nats-Expected-Last-Subject-Sequence-Subject"
 )
@@ -27,80 +27,130 @@ const (
 // maxAck bounds JetStream's acknowledgement, in bytes.
 const maxAck = 16 << 10
 
-// commit is what the hub stores as one: all of it, or nothing. The first message
-// of each lane carries the condition that the lane still stands where this hub
-// believes. (Of a batch that does not meet a condition the server stores nothing,
-// and does not say which one it was.)
+// commit is what the hub stores as one: all of it, or nothing. It carries the
+// condition that lanes still stand where this hub believes. (Of a batch that does not
+// meet a condition the server stores nothing, and does not say which one it was.)
 type commit struct {
-	messages []*nats.Msg
-	parts    map[string]*part // by twin.Lane
+	deliveries []*delivery
+	messages   []*nats.Msg
+	parts      map[string]*part // by twin.Lane
+	id         string           // of the server's batch
+	base       uint64           // sequence of the stream's newest message before it, as far as is known; 0 when it is not
+	late       <-chan time.Time // when the acknowledgement should have come; set once the last message is sent
 }
 
 // part is a lane's part of a commit.
 type part struct {
+	before place         // where the lane stands without it
 	at     twin.Position // where the lane stands with it
-	newest int           // index of its last message; -1 when it has none
+	oldest int           // index of its first message
+	newest int           // of its last; -1 when it has none
 }
+
+// place is where a lane will stand when the commit is stored; flies says whether it
+// is in it. There may be no commit.
+func (c *commit) place(lane string) (p place, flies bool) {
+	if c == nil {
+		return place{}, false
+	}
+	l := c.parts[lane]
+	if l == nil || l.newest < 0 {
+		return place{}, false
+	}
+	return place{at: l.at, last: c.base + uint64(l.newest) + 1}, true
+}
+
+// last is the message that has the others stored.
+func (c *commit) last() *nats.Msg { return c.messages[len(c.messages)-1] }
 
 // add adds what is new of a delivery, whose lane stands at p before the commit.
 func (c *commit) add(d *delivery, p place) {
 	l := c.parts[d.lane]
 	if l == nil {
-		if c.parts == nil {
-			c.parts = map[string]*part{}
-		}
-		l = &part{at: p.at, newest: -1}
+		l = &part{before: p, at: p.at, newest: -1}
 		c.parts[d.lane] = l
 	}
+	d.again()
 	fresh := d.behind(l.at)
 	if len(fresh) == 0 {
 		return
 	}
 	if l.newest < 0 {
-		h := fresh[0].Header
-		h[headerExpectLast] = []string{strconv.FormatUint(p.last, 10)}
-		h[headerExpectFilter] = []string{d.lane + ".>"}
+		l.oldest = len(c.messages)
 	}
 	c.messages = append(c.messages, fresh...)
 	l.at, l.newest = twin.Position{Epoch: d.batch.Epoch, Seq: d.batch.To()}, len(c.messages)-1
 }
 
+// condition has the server refuse the commit where the hub is wrong: about anything,
+// when whole says that what it knows of all lanes was so when the stream had base as
+// its newest message; or about a lane of it. For that the server reads the lane's
+// newest message, and then holds some seconds of the stream in memory.
+func (c *commit) condition(whole bool) {
+	if len(c.messages) == 0 {
+		return
+	}
+	if whole {
+		c.messages[0].Header[headerExpectNewest] = []string{strconv.FormatUint(c.base, 10)}
+		return
+	}
+	for lane, l := range c.parts {
+		if l.newest >= 0 {
+			h := c.messages[l.oldest].Header
+			h[headerExpectLast] = []string{strconv.FormatUint(l.before.last, 10)}
+			h[headerExpectFilter] = []string{lane + ".>"}
+		}
+	}
+}
+
 // again takes off what an earlier commit put on the messages.
 func (d *delivery) again() {
+	if !d.staged {
+		d.staged = true
+		return
+	}
 	for _, m := range d.messages {
-		for _, key := range []string{headerBatch, headerBatchSeq, headerBatchCommit, headerExpectLast, headerExpectFilter} {
+		m.Reply = ""
+		for _, key := range []string{headerBatch, headerBatchSeq, headerBatchCommit, headerExpectNewest, headerExpectLast, headerExpectFilter} {
 			delete(m.Header, key)
 		}
 	}
 }
 
-// publish stores the messages and returns the sequence of the last in the stream;
-// those before it have the ones before. A *jetstream.APIError says that nothing
-// was stored; after any other error nobody knows.
-func (c *commit) publish(ctx context.Context, nc *nats.Conn) (uint64, error) {
+// stage sends all messages but the last, which the server keeps until that comes.
+func (c *commit) stage(nc *nats.Conn) error {
 	n := len(c.messages)
-	if n > 1 {
-		id := []string{nuid.Next()}
-		for i, m := range c.messages {
-			m.Header[headerBatch] = id
-			m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
-		}
-		c.messages[n-1].Header[headerBatchCommit] = []string{"1"}
+	if n < 2 {
+		return nil
 	}
+	c.id = nuid.Next()
+	id := []string{c.id}
+	for i, m := range c.messages {
+		m.Header[headerBatch] = id
+		m.Header[headerBatchSeq] = []string{strconv.Itoa(i + 1)}
+	}
+	c.last().Header[headerBatchCommit] = []string{"1"}
 	for _, m := range c.messages[:n-1] {
 		if err := nc.PublishMsg(m); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	failpoint.Reach("hub.storing")
-	answer, err := nc.RequestMsgWithContext(ctx, c.messages[n-1])
-	if err != nil {
-		return 0, err
-	}
-	failpoint.Reach("hub.stored")
-	return readAck(answer.Data, n)
+	return nil
 }
 
+// abandon has the server forget what was staged, by a hole in it. It would by
+// itself, after a while.
+func (c *commit) abandon(nc *nats.Conn) {
+	if n := len(c.messages); n > 1 {
+		_ = nc.PublishMsg(&nats.Msg{Subject: c.last().Subject, Header: nats.Header{
+			headerBatch: {c.id}, headerBatchSeq: {strconv.Itoa(n + 1)},
+		}})
+	}
+}
+
+// readAck reads the sequence of the last of so many messages in the stream; those
+// before it have the ones before. A *jetstream.APIError says that nothing was stored;
+// after any other error nobody knows.
 func readAck(data []byte, count int) (uint64, error) {
 	var ack struct {
 		Stream string              `json:"stream"`

@@ -30,6 +30,7 @@ type delivery struct {
 	lane     string      // twin.Lane of it, which names it among those of all devices
 	messages []*nats.Msg // as they are stored, one for each item
 	epoch    []string    // of all of them
+	staged   bool        // they were in a commit
 }
 
 // unpack reads and checks the batch. What fails can never be stored, so the codes

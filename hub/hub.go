@@ -140,11 +140,11 @@ func (h *Hub) openIntake() (err error) {
 	if h.devices, err = h.connect("tidemark-hub-devices"); err != nil {
 		return err
 	}
-	if h.intake, err = openIntake(h.devices, h.nc, repeated(h.config.Warn)); err != nil {
+	if h.intake, err = newIntake(h.devices, h.nc, h.embedded != nil, repeated(h.config.Warn)); err != nil {
 		return err
 	}
 	h.nc.SetReconnectHandler(func(*nats.Conn) { h.intake.lanes.forgetAll() })
-	return nil
+	return h.intake.open()
 }
 
 // ClientURL is where people and services connect to.

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
@@ -18,7 +17,13 @@ import (
 
 const (
 	maxGather   = 512     // batches in one commit
-	commitBytes = 8 << 20 // bytes in one commit, unless one batch is larger
+	commitBytes = 4 << 20 // bytes in one commit, unless one batch is larger
+
+	// Messages in one commit: to our own server, which we allow it; what a server
+	// of somebody else stores as one is twin.MaxItems, if its owner changed nothing.
+	// A commit costs some fifteen writes and syncs, however small; one that was cut
+	// off by kill -9 is stored at the next start, with a sync for each message.
+	maxCommit = 4000
 )
 
 // intake takes the messages that devices send, as twin.Batch on up.*.messages:
@@ -29,42 +34,55 @@ const (
 //	store   what is new of all of them, as one, with one sync of the disk
 //	        → the lanes stand there now → answer everybody
 //
-// It gathers while the commit before is on its way to the disk. What it knows of
-// lanes may be wrong, because another hub stored, or because the stream is not the
-// one that it was: the server then refuses the commit, and each lane is looked at
-// and stored by itself.
+// It gathers, and sends, while the commit before is on its way to the disk. What it
+// knows of lanes may be wrong, because another hub stored, or because the stream is
+// not the one that it was: the server then refuses the commit, and each lane is looked
+// at and stored by itself.
 type intake struct {
 	requests *nats.Conn // devices: a connection of its own, so that they do not delay the disk's answers
 	stream   *nats.Conn
+	own      bool // the server is our own: nobody else stores
 	lanes    *lanes
 	queue    *backlog
 	warn     func(error)
 	next     *delivery // gathered, and too much for the commit that it was for
 	ends     sync.WaitGroup
 	end      context.CancelFunc
+
+	inbox  string         // acknowledgements come below it
+	acks   chan *nats.Msg // and here
+	number int            // of the newest commit
+	newest uint64         // sequence of the stream's newest message, as far as is known; 0 when it is not
 }
 
-// openIntake answers devices until it is closed.
-func openIntake(requests, stream *nats.Conn, warn func(error)) (*intake, error) {
-	i := &intake{requests: requests, stream: stream, lanes: newLanes(stream), queue: newBacklog(), warn: warn}
-	ctx, end := context.WithCancel(context.Background())
-	i.end = end
-	if _, err := requests.QueueSubscribe("up.*.messages", queueGroup, i.take); err != nil {
-		end()
-		return nil, fmt.Errorf("subscribe to messages: %w", err)
+// newIntake makes one, which takes nothing yet. own says that the server is the hub's
+// own.
+func newIntake(requests, stream *nats.Conn, own bool, warn func(error)) (*intake, error) {
+	i := &intake{requests: requests, stream: stream, own: own, lanes: newLanes(stream), queue: newBacklog(), warn: warn}
+	i.inbox, i.acks = stream.NewInbox(), make(chan *nats.Msg, 64)
+	if _, err := stream.ChanSubscribe(i.inbox+".*", i.acks); err != nil {
+		return nil, fmt.Errorf("subscribe to acknowledgements: %w", err)
 	}
-	ready := make(chan []*delivery)
-	i.ends.Go(func() { i.gather(ctx, ready) })
-	i.ends.Go(func() {
-		for deliveries := range ready {
-			i.store(ctx, deliveries)
-		}
-	})
 	return i, nil
 }
 
+// open answers devices until it is closed.
+func (i *intake) open() error {
+	ctx, end := context.WithCancel(context.Background())
+	i.end = end
+	if _, err := i.requests.QueueSubscribe("up.*.messages", queueGroup, i.take); err != nil {
+		return fmt.Errorf("subscribe to messages: %w", err)
+	}
+	ready := make(chan []*delivery)
+	i.ends.Go(func() { i.gather(ctx, ready) })
+	i.ends.Go(func() { i.store(ctx, ready) })
+	return nil
+}
+
 func (i *intake) close() {
-	i.end()
+	if i.end != nil {
+		i.end()
+	}
 	i.ends.Wait()
 }
 
@@ -110,6 +128,14 @@ type gathered struct {
 	messages, bytes int
 }
 
+// most is how many messages go into one commit.
+func (i *intake) most() int {
+	if i.own {
+		return maxCommit
+	}
+	return twin.MaxItems
+}
+
 // fill takes what waits; full says that no more goes into the commit.
 func (i *intake) fill(ctx context.Context, l *gathered) (full bool) {
 	before := len(l.deliveries)
@@ -126,84 +152,13 @@ func (i *intake) fill(ctx context.Context, l *gathered) (full bool) {
 				continue
 			}
 		}
-		if len(l.deliveries) > 0 && (len(l.deliveries) == maxGather || l.messages+len(d.messages) > twin.MaxItems || l.bytes+len(d.raw) > commitBytes) {
+		if len(l.deliveries) > 0 && (len(l.deliveries) == maxGather || l.messages+len(d.messages) > i.most() || l.bytes+len(d.raw) > commitBytes) {
 			i.next = d
 			return true
 		}
 		l.deliveries = append(l.deliveries, d)
 		l.messages, l.bytes = l.messages+len(d.messages), l.bytes+len(d.raw)
 	}
-}
-
-// store stores what is new of the deliveries, and answers them.
-func (i *intake) store(ctx context.Context, deliveries []*delivery) {
-	err := i.commit(ctx, deliveries)
-	var refused *jetstream.APIError
-	if !errors.As(err, &refused) {
-		i.failed(deliveries, err)
-		return
-	}
-	// Nothing is stored, and for whose sake is not known: no device's messages
-	// fail for another's.
-	for _, one := range byLane(deliveries) {
-		for range maxRaces {
-			for _, d := range one {
-				d.again()
-			}
-			if err = i.commit(ctx, one); raced(err) != errRace {
-				break
-			}
-		}
-		i.failed(one, err)
-	}
-}
-
-// byLane parts deliveries, in order.
-func byLane(deliveries []*delivery) [][]*delivery {
-	var out [][]*delivery
-	at := map[string]int{}
-	for _, d := range deliveries {
-		n, known := at[d.lane]
-		if !known {
-			n = len(out)
-			at[d.lane], out = n, append(out, nil)
-		}
-		out[n] = append(out[n], d)
-	}
-	return out
-}
-
-// commit stores what is new of the deliveries as one. When it fails, nobody is
-// answered, and where the lanes stand is looked up again.
-func (i *intake) commit(ctx context.Context, deliveries []*delivery) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
-	defer cancel()
-	var c commit
-	for _, d := range deliveries {
-		p, err := i.lanes.of(ctx, d.lane)
-		if err != nil {
-			return err
-		}
-		c.add(d, p)
-	}
-	if n := uint64(len(c.messages)); n > 0 {
-		last, err := c.publish(ctx, i.stream)
-		if err != nil {
-			for lane := range c.parts {
-				i.lanes.forget(lane)
-			}
-			return fmt.Errorf("store messages: %w", err)
-		}
-		for lane, p := range c.parts {
-			if p.newest >= 0 {
-				i.lanes.moved(lane, place{at: p.at, last: last - (n - 1) + uint64(p.newest)})
-			}
-		}
-	}
-	for _, d := range deliveries {
-		i.finish(d, twin.Standing{Position: c.parts[d.lane].at})
-	}
-	return nil
 }
 
 // failed answers those whose commit failed.

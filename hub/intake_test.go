@@ -350,9 +350,18 @@ func FuzzDelivery(f *testing.F) {
 // about one of them, because another hub stored in between: it looks again, and
 // nothing is missing or there twice.
 func TestCommitWithOneWrongLane(t *testing.T) {
+	for name, own := range map[string]bool{"own server": true, "server of others": false} {
+		t.Run(name, func(t *testing.T) { commitWithOneWrongLane(t, own) })
+	}
+}
+
+func commitWithOneWrongLane(t *testing.T, own bool) {
 	c := newCloud(t)
 	nc := c.operator()
-	i := &intake{requests: nc, stream: nc, lanes: newLanes(nc), queue: newBacklog(), warn: func(err error) { t.Error(err) }}
+	i, err := newIntake(nc, nc, own, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
 	devices := []string{"a", "b", "c"}
 	for _, device := range devices {
 		stands(t, c.as(device), device, batchOf(at(0), 1, 3), at(3))
@@ -369,7 +378,10 @@ func TestCommitWithOneWrongLane(t *testing.T) {
 			i.queue.push(d)
 			all = append(all, i.queue.pop())
 		}
-		i.store(testContext(t), all)
+		ready := make(chan []*delivery, 1)
+		ready <- all
+		close(ready)
+		i.store(testContext(t), ready)
 		// Of a lane that is thought to be elsewhere nothing is stored; the device, which
 		// is told where, asks again. The other hub does not know of any of it.
 		i.lanes.forget(twin.Lane("b", "default"))

@@ -42,9 +42,7 @@ func newLanes(nc *nats.Conn) *lanes {
 
 // of says where a lane stands: from memory, or from the hub's stream.
 func (l *lanes) of(ctx context.Context, lane string) (place, error) {
-	l.mu.Lock()
-	p, known := l.places[lane]
-	l.mu.Unlock()
+	p, known := l.known(lane)
 	if known {
 		return p, nil
 	}
@@ -59,6 +57,14 @@ func (l *lanes) of(ctx context.Context, lane string) (place, error) {
 	}
 	l.put(lane, p)
 	return p, nil
+}
+
+// known says where a lane stands, when that is in memory.
+func (l *lanes) known(lane string) (p place, known bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p, known = l.places[lane]
+	return p, known
 }
 
 func (l *lanes) put(lane string, p place) {
@@ -99,10 +105,7 @@ func (l *lanes) prepare(ctx context.Context, deliveries []*delivery) {
 	slots := make(chan struct{}, loadAhead)
 	asked := map[string]bool{}
 	for _, d := range deliveries {
-		l.mu.Lock()
-		_, known := l.places[d.lane]
-		l.mu.Unlock()
-		if known || asked[d.lane] {
+		if _, known := l.known(d.lane); known || asked[d.lane] {
 			continue
 		}
 		asked[d.lane] = true

@@ -126,6 +126,7 @@ func (h *Hub) serverOptions() (*server.Options, error) {
 	// stream then does not come back after a restart (nats-server#3641).
 	o.JetStreamMaxStore = int64(h.config.Streams.MaxBytes) + maxTwins + 64<<20
 	o.JetStreamMaxMemory = 16 << 20
+	o.JetStreamLimits.MaxBatchSize = maxCommit
 	o.LeafNode.Host, o.LeafNode.Port = leafHost, leafPort
 	o.LeafNode.AuthTimeout = 10
 	// Devices stay at the address that they were given, behind a proxy maybe.
