@@ -139,6 +139,34 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// TestReadingOnSearchesNothing reads a long queue from one end to the other: each
+// record is read once, and comes once.
+func TestReadingOnSearchesNothing(t *testing.T) {
+	nc := newNode(t).connect()
+	q := open(t, nc, nil)
+	const records = 500
+	for range records {
+		add(t, q, record(1, 100, "x"))
+	}
+	before := nc.Stats()
+	at, reads := uint64(0), uint64(0)
+	for ; at < records; reads++ {
+		got, err := q.Read(t.Context(), at, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = got[len(got)-1].Last()
+	}
+	after := nc.Stats()
+	const search = 10 // for the first
+	if asked := after.OutMsgs - before.OutMsgs; asked > reads+search {
+		t.Errorf("%d reads asked %d times", reads, asked)
+	}
+	if came := after.InMsgs - before.InMsgs; came > records+reads+2*search {
+		t.Errorf("%d records came in %d messages", records, came)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	n := newNode(t)
 	nc := n.connect()

@@ -165,7 +165,7 @@ func (q *Queue) batch(ctx context.Context, from uint64, count, maxBytes int) ([]
 	if err != nil {
 		return nil, err
 	}
-	inbox := q.nc.NewRespInbox()
+	inbox := q.nc.NewInbox() // not below the one of requests, or each answer would come twice
 	sub, err := q.nc.SubscribeSync(inbox)
 	if err != nil {
 		return nil, err

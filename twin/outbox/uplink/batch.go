@@ -12,12 +12,14 @@ type batch struct {
 	twin.Batch        // without its items
 	to         uint64 // last sequence; From-1 for a question
 	n          int    // items
-	items      []byte
+	items      []byte // not ours to change: they may be a record's
 	told       []span // what it says of its sequences; no Reason: they are messages
 }
 
-// encode writes it as it is sent.
-func (b *batch) encode() []byte { return b.Frame(b.n, b.items) }
+// encode appends it to out as it is sent.
+func (b *batch) encode(out []byte) []byte {
+	return append(append(out, b.Frame(b.n, nil)...), b.items...)
+}
 
 // question is a batch with nothing in it.
 func (s *side) question() batch {
@@ -100,7 +102,11 @@ func (s *side) fill(l *life, at, end uint64, size int, v view) batch {
 			}
 			if p.Reason == "" {
 				flush()
-				b.items = append(b.items, items...)
+				if b.items == nil {
+					b.items = items[:len(items):len(items)]
+				} else {
+					b.items = append(b.items, items...)
+				}
 				b.n, b.to = b.n+int(p.count()), p.To
 				b.told = append(b.told, p.span)
 				continue

@@ -11,7 +11,8 @@ import (
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// link carries batches to the hub. An answer, if any, comes later, by id.
+// link carries batches to the hub, and keeps nothing of data. An answer, if any,
+// comes later, by id.
 type link interface {
 	send(id uint64, data []byte) error
 }
@@ -26,6 +27,7 @@ type sender struct {
 	pace    pace
 	id      uint64 // of the newest flight
 	live    int    // batches sent since the last one of a late side
+	buffer  []byte // of the last batch that was sent; none while nothing is under way
 }
 
 // flight is a batch that was sent, and not answered.
@@ -81,6 +83,9 @@ func (s *sender) pump(ctx context.Context, now time.Time) (wake time.Time) {
 			side.retry.failed(fmt.Errorf("lane %s: %w", side.wire, err), now, s.env.random())
 		}
 	}
+	if s.pace.flights == 0 {
+		s.buffer = nil
+	}
 	return s.wake(now)
 }
 
@@ -130,9 +135,9 @@ func (s *sender) send(ctx context.Context, side *side, now time.Time) error {
 	}
 	s.id++
 	f := &flight{batch: b, side: side, size: len(b.items), before: side.place, seen: side.seen, era: side.era, run: side.run, sent: now, end: now.Add(s.pace.timeout())}
-	data := b.encode()
+	s.buffer = b.encode(s.buffer[:0])
 	f.items = nil
-	if err := s.link.send(s.id, data); err != nil {
+	if err := s.link.send(s.id, s.buffer); err != nil {
 		return fmt.Errorf("send to the hub: %w", err)
 	}
 	s.flights[s.id] = f

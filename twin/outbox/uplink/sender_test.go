@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"strings"
@@ -386,7 +387,7 @@ type acknowledged struct {
 }
 
 func (a *acknowledged) send(id uint64, data []byte) error {
-	a.waiting = append(a.waiting, request{id: id, data: data})
+	a.waiting = append(a.waiting, request{id: id, data: bytes.Clone(data)})
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -363,7 +364,7 @@ func (l fakeLink) send(id uint64, data []byte) error {
 	if l.w.danger && l.w.chance(100) {
 		return errors.New("the connection is closed")
 	}
-	l.w.requests = append(l.w.requests, request{l.life, id, data})
+	l.w.requests = append(l.w.requests, request{l.life, id, bytes.Clone(data)})
 	l.w.maybeCrash()
 	return nil
 }
