@@ -30,8 +30,11 @@ func loginFrom(path string) (nats.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(strings.TrimSpace(string(data)), "SU") {
+	switch text := strings.TrimSpace(string(data)); {
+	case strings.HasPrefix(text, "SU"):
 		return nats.NkeyOptionFromSeed(path)
+	case strings.Contains(text, "NATS USER JWT"):
+		return nats.UserCredentials(path), nil
 	}
-	return nats.UserCredentials(path), nil
+	return nil, fmt.Errorf("%s holds no seed (SU…), and no user credentials", path)
 }

@@ -86,6 +86,9 @@ func (m *Messages) Read(ctx context.Context, filter Filter, from uint64, f func(
 	return m.read(ctx, filter, from, false, f)
 }
 
+// followBeat is how often who follows hears from the hub where there is no message.
+const followBeat = 2 * time.Second
+
 // Follow is Read that waits for what comes after, until ctx ends.
 func (m *Messages) Follow(ctx context.Context, filter Filter, from uint64, f func(Message) bool) error {
 	return m.read(ctx, filter, from, true, f)
@@ -109,7 +112,11 @@ func (m *Messages) read(ctx context.Context, filter Filter, from uint64, follow 
 			return err
 		}
 	}
-	incoming, err := consumer.Messages()
+	var options []jetstream.PullMessagesOpt
+	if follow { // a hub that was restarted knows nothing of us: that is noticed by its silence
+		options = append(options, jetstream.PullHeartbeat(followBeat))
+	}
+	incoming, err := consumer.Messages(options...)
 	if err != nil {
 		return fmt.Errorf("read messages: %w", err)
 	}
