@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -99,6 +100,12 @@ func parseConfig(ctx *cue.Context, path string, source []byte, p *problems) (cue
 			return cue.Value{}, p.err()
 		}
 	}
+	for _, decl := range f.Decls {
+		if embed, ok := decl.(*ast.EmbedDecl); ok { // a seed, say: what it is, is not repeated
+			p.list = append(p.list, Problem{Position: p.position(embed.Pos()), Message: "no field: want fields, as in device: \"hannover01\"; is this the configuration?"})
+			return cue.Value{}, p.err()
+		}
+	}
 	refuseEmbed(f, p)
 	p.places = newLocator([]*ast.File{f})
 	v := ctx.BuildFile(f)
@@ -108,8 +115,15 @@ func parseConfig(ctx *cue.Context, path string, source []byte, p *problems) (cue
 	if err := v.Validate(cue.Concrete(true)); err != nil {
 		p.addCUE(err)
 	}
+	for i := range p.list {
+		if referenceRE.MatchString(p.list[i].Message) { // user:password is a field of CUE, too
+			p.list[i].Message = "refers to what the file does not define: text stands between quotes"
+		}
+	}
 	return v, p.err()
 }
+
+var referenceRE = regexp.MustCompile(`^reference ".*" not found$`)
 
 // override replaces values of doc, at paths that def knows.
 func override(ctx *cue.Context, def, doc cue.Value, overrides map[string]string, p *problems) (cue.Value, error) {

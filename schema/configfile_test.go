@@ -247,3 +247,20 @@ func FuzzAgentConfig(f *testing.F) {
 		}
 	})
 }
+
+// TestConfigErrorsRepeatNoSecret: who names the file of a key or of a password as the
+// configuration is told so without what is in it, which goes to a log.
+func TestConfigErrorsRepeatNoSecret(t *testing.T) {
+	const secret = "SUAKZ7NYBG4RKQHT6C3EX5JWVD2FOMLPIA"
+	for _, content := range []string{secret, secret + "\n", "device:" + secret, "user: 7" + secret, "x." + secret, "a-" + secret, `{` + secret + `}`,
+		"-----BEGIN NATS USER JWT-----\n" + secret + "\n------END NATS USER JWT------\n", leastAgent + secret + "\n"} {
+		_, err := schema.LoadAgentConfig(writeConfig(t, content), nil)
+		if err == nil || strings.Contains(err.Error(), secret) {
+			t.Errorf("of %q: %v", content, err)
+		}
+		var invalid *schema.InvalidError
+		if !errors.As(err, &invalid) {
+			t.Errorf("of %q: %v is no InvalidError", content, err)
+		}
+	}
+}

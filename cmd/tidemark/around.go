@@ -62,11 +62,7 @@ func printOutbox(w io.Writer, o *schema.OutboxReport) {
 
 // driftLine is an override in one line.
 func driftLine(o schema.OverrideReport) string {
-	whose := o.Module
-	if whose == "" {
-		whose = "the device's own twin"
-	}
-	line := fmt.Sprintf("desired of %s, set by %s at %s", whose, o.By, clock(o.At))
+	line := fmt.Sprintf("desired of %s, set by %s at %s", whose(o.Module), o.By, clock(o.At))
 	if !o.Until.IsZero() {
 		line += ", until " + o.Until.Local().Format(time.DateTime)
 	}
@@ -74,4 +70,12 @@ func driftLine(o schema.OverrideReport) string {
 		line += ": " + o.Reason
 	}
 	return line
+}
+
+// whose is a twin's owner in words.
+func whose(module string) string {
+	if module == "" {
+		return "the device itself"
+	}
+	return module
 }

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/hub"
@@ -42,16 +44,17 @@ Exits with 3 when something is missing, there twice or out of order.`,
 			if err := schema.CheckName(args[0]); err != nil {
 				return &exitError{exitUsage, fmt.Errorf("device %w", err)}
 			}
-			conn, err := at.dial()
-			if err != nil {
+			var audits []hub.Audit
+			err := at.ask(cmd.Context(), func(ctx context.Context, conn *nats.Conn) error {
+				messages, err := hub.OpenMessages(conn)
+				if err != nil {
+					return err
+				}
+				if audits, err = messages.Audit(ctx, args[0]); err == nil && len(audits) == 0 {
+					err = at.knows(ctx, conn, args[0])
+				}
 				return err
-			}
-			defer conn.Close()
-			messages, err := hub.OpenMessages(conn)
-			if err != nil {
-				return err
-			}
-			audits, err := messages.Audit(cmd.Context(), args[0])
+			})
 			if err != nil {
 				return err
 			}
@@ -76,7 +79,7 @@ Exits with 3 when something is missing, there twice or out of order.`,
 
 func printAudits(w io.Writer, device string, all []audited) {
 	if len(all) == 0 {
-		fmt.Fprintf(w, "the hub holds no message of %s\n", device)
+		fmt.Fprintf(w, "the hub knows %s, and holds no message of it\n", device)
 		return
 	}
 	fmt.Fprintln(w, "LANE\tMESSAGES\tWAITING\tDO NOT COME\tFAULTS")

@@ -38,7 +38,10 @@ no network; with --hub, of any device that is linked. BODY is what the method
 takes ({} where it is left out); - reads it from standard input.
 
 Of a device that is not linked, or a module that is not connected, one hears at
-once. After --timeout it may have been done all the same.`,
+once. After --timeout it may have been done all the same.
+
+The device's own methods are those that the commands of a person on it call:
+` + explained(deviceMethods),
 		Example: `  tidemark call insight/health
   tidemark call insight/calibrate '{"offset": 0.5}' --timeout 2m
   tidemark call hannover01/insight/health --hub hub.example.com:4223 --creds operator.nk
@@ -60,10 +63,14 @@ once. After --timeout it may have been done all the same.`,
 			defer cancel()
 			answer, err := to.call(ctx, &m, body, timeout)
 			if refusal, ok := errors.AsType[*twin.Error](err); ok {
-				return told(refusal)
+				return fmt.Errorf("call %s of %s: %w", m.Name, schema.Address(m.Device, m.Module), told(refusal))
 			}
 			if err != nil {
 				return err
+			}
+			if len(answer) == 0 && out.format == "text" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "it answered, with nothing")
+				return nil
 			}
 			return out.print(cmd, called{m.Device, m.Module, m.Name, asJSON(answer)}, func(w io.Writer) { fmt.Fprintln(w, harmless(string(answer))) })
 		},
@@ -119,12 +126,17 @@ func (t *twins) call(ctx context.Context, m *hub.Method, body []byte, timeout ti
 		return nil, fmt.Errorf("the body has more than %d bytes", twin.MaxBody)
 	}
 	if t.hub != "" {
-		conn, err := t.dial()
-		if err != nil {
-			return nil, err
-		}
-		defer conn.Close()
-		return hub.Call(ctx, conn, *m, body)
+		var answer []byte
+		err := t.ask(ctx, func(ctx context.Context, conn *nats.Conn) (err error) {
+			answer, err = hub.Call(ctx, conn, *m, body)
+			if e, ok := errors.AsType[*twin.Error](err); ok && e.Code == twin.CodeOffline {
+				if unknown := t.knows(ctx, conn, m.Device); unknown != nil {
+					err = fmt.Errorf("call %s of %s: %w", m.Name, schema.Address(m.Device, m.Module), unknown)
+				}
+			}
+			return err
+		})
+		return answer, err
 	}
 	d, err := dialDevice(t.runDir)
 	if err != nil {
@@ -139,8 +151,13 @@ func (t *twins) call(ctx context.Context, m *hub.Method, body []byte, timeout ti
 		Header: nats.Header{twin.HeaderTimeout: {timeout.String()}}})
 	whose := schema.Address(d.name, m.Module)
 	switch {
+	case errors.Is(err, nats.ErrNoResponders) && m.Module == "":
+		return nil, fmt.Errorf("call %s of %s: a device has no such method (`tidemark call --help` lists them; a module's is MODULE/METHOD)", m.Name, whose)
 	case errors.Is(err, nats.ErrNoResponders):
-		return nil, fmt.Errorf("call %s of %s: nobody answers it: is the module connected, and does it have the method?", m.Name, whose)
+		if _, err := d.twin(ctx, m.Module); errors.Is(err, nats.ErrNoResponders) {
+			return nil, fmt.Errorf("call %s of %s: no such module is declared (`tidemark twin list` has all)", m.Name, whose)
+		}
+		return nil, fmt.Errorf("call %s of %s: nobody answers it: is the module connected (`tidemark identity list`), and does it have the method?", m.Name, whose)
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil, fmt.Errorf("call %s of %s: no answer within %s: it may have been done all the same", m.Name, whose, timeout)
 	case err != nil:

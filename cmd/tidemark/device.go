@@ -48,6 +48,13 @@ func (d *device) call(ctx context.Context, method string, body, result any) erro
 	return d.request(ctx, twin.Prefix(d.name, "")+".rpc."+method, body, result)
 }
 
+// twin reads the twin of a module, or the device's own.
+func (d *device) twin(ctx context.Context, module string) (twin.Document, error) {
+	var doc twin.Document
+	err := d.request(ctx, twin.Prefix(d.name, module)+".twin.get", nil, &doc)
+	return doc, err
+}
+
 // request asks on a subject of the device and decodes the answer into result.
 func (d *device) request(ctx context.Context, subject string, body, result any) error {
 	data := []byte("{}")

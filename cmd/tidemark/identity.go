@@ -129,8 +129,8 @@ func (m methods) identities(context.Context, []byte) ([]byte, error) {
 // rotate answers the method identity-rotate.
 func (m methods) rotate(ctx context.Context, body []byte) ([]byte, error) {
 	var q rotation
-	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+	if err := readBody(body, &q); err != nil {
+		return nil, err
 	}
 	if err := schema.CheckName(q.Module); err != nil {
 		return nil, &twin.Error{Code: twin.CodeMalformed, Path: "module", Message: err.Error()}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/tidemark-edge/tidemark/reconciler"
 	"github.com/tidemark-edge/tidemark/schema"
@@ -35,9 +36,20 @@ type methods struct {
 	look       func(context.Context, schema.Report) schema.Surroundings // as they are now
 }
 
+// handle has the leaf answer all of them.
 func (m methods) handle() error {
+	for name, f := range m.all() {
+		if err := m.leaf.Handle(name, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// all are the methods, by name.
+func (m methods) all() map[string]func(context.Context, []byte) ([]byte, error) {
 	r := m.reconciler
-	all := map[string]func(context.Context, []byte) ([]byte, error){
+	return map[string]func(context.Context, []byte) ([]byte, error){
 		methodStatus: func(ctx context.Context, _ []byte) ([]byte, error) {
 			report := r.Report()
 			report.Surroundings = m.look(ctx, report)
@@ -45,8 +57,8 @@ func (m methods) handle() error {
 		},
 		methodPlan: func(ctx context.Context, body []byte) ([]byte, error) {
 			var desired schema.Desired
-			if err := json.Unmarshal(body, &desired); err != nil {
-				return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+			if err := readBody(body, &desired); err != nil {
+				return nil, err
 			}
 			if err := m.permits(desired); err != nil {
 				return nil, &twin.Error{Code: twin.CodeRefused, Message: err.Error()}
@@ -79,12 +91,6 @@ func (m methods) handle() error {
 			return map[string]schema.Revision{"revision": again}, err
 		}),
 	}
-	for name, f := range all {
-		if err := m.leaf.Handle(name, f); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // order makes a method of what a person may order. Who orders something over the
@@ -92,8 +98,8 @@ func (m methods) handle() error {
 func order[T any](do func(reconciler.Request) (T, error)) func(context.Context, []byte) ([]byte, error) {
 	return func(ctx context.Context, body []byte) ([]byte, error) {
 		var q reconciler.Request
-		if err := json.Unmarshal(body, &q); err != nil {
-			return nil, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+		if err := readBody(body, &q); err != nil {
+			return nil, err
 		}
 		if leaf.FromHub(ctx) && q.By != "" {
 			q.By = "hub:" + q.By
@@ -104,6 +110,14 @@ func order[T any](do func(reconciler.Request) (T, error)) func(context.Context, 
 		}
 		return json.Marshal(answer)
 	}
+}
+
+// readBody reads what a method takes.
+func readBody(body []byte, into any) error {
+	if err := json.Unmarshal(body, into); err != nil {
+		return &twin.Error{Code: twin.CodeMalformed, Message: fmt.Sprintf("the body is not what the method takes: %v", err)}
+	}
+	return nil
 }
 
 // asRequest is who asks for something that is no reconciler's, and why.

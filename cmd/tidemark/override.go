@@ -61,8 +61,8 @@ func (m methods) clearOverride(ctx context.Context, body []byte) ([]byte, error)
 
 func readOverride(ctx context.Context, body []byte) (override, error) {
 	var q override
-	if err := json.Unmarshal(body, &q); err != nil {
-		return q, &twin.Error{Code: twin.CodeMalformed, Message: err.Error()}
+	if err := readBody(body, &q); err != nil {
+		return q, err
 	}
 	if q.Module != "" {
 		if err := schema.CheckName(q.Module); err != nil {
@@ -76,10 +76,7 @@ func readOverride(ctx context.Context, body []byte) (override, error) {
 
 // overrideEvent is what became of an override, for the history.
 func overrideEvent(e leaf.OverrideEvent) schema.Event {
-	what := "the device's own twin"
-	if e.Module != "" {
-		what = e.Module
-	}
+	what := whose(e.Module)
 	event := schema.Event{At: e.At, Kind: schema.EventOverridden, By: e.By, Reason: fmt.Sprintf("%s: %s, set by %s", what, e.What, e.Override.By)}
 	if e.What == leaf.OverrideSet {
 		event.Kind, event.Reason = schema.EventOverride, what

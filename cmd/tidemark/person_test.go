@@ -155,7 +155,7 @@ func TestPersonCallsAMethod(t *testing.T) {
 	if said, err := d.types("call", "d1/m/echo", "-o", "json"); err != nil || !strings.Contains(said, `"answer": "30s {}"`) {
 		t.Errorf("%q, %v", said, err)
 	}
-	if _, err := d.types("call", "m/refuse"); err == nil || err.Error() != "not today" {
+	if _, err := d.types("call", "m/refuse"); err == nil || !strings.HasSuffix(err.Error(), "call refuse of /devices/d1/modules/m: not today") {
 		t.Errorf("refused: %v", err)
 	}
 	if _, err := d.types("call", "m/nosuch"); err == nil || !strings.Contains(err.Error(), "nobody answers it") {
@@ -214,5 +214,25 @@ func TestWatchShowsWhatChanged(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	if len(lines) != 3 || !strings.HasSuffix(lines[2], `/devices/d1/modules/m reported 2 {"a":null,"b":{"d":4}}`) {
 		t.Errorf("%s", out.String())
+	}
+}
+
+// TestPersonNamesATwin in each way that there is, on the device.
+func TestPersonNamesATwin(t *testing.T) {
+	d := newDesk(t)
+	for name, want := range map[string]string{
+		"m": "/devices/d1/modules/m", "d1/m": "/devices/d1/modules/m", "d1": "/devices/d1", ".": "/devices/d1", "": "/devices/d1",
+	} {
+		line := append([]string{"twin", "get"}, strings.Fields(name)...)
+		if said, err := d.types(line...); err != nil || !strings.HasPrefix(said, "twin of "+want+"\n") {
+			t.Errorf("%q: %q, %v", name, said, err)
+		}
+	}
+	for name, want := range map[string]string{
+		"nosuch": "device d1 has no module nosuch", "d1/nosuch": "device d1 has no module nosuch", "d2/m": "this is d1", "d1/m/x": `name "m/x"`, "d1/": `name ""`, "M": `name "M"`,
+	} {
+		if said, err := d.types("twin", "get", name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %q, %v", name, said, err)
+		}
 	}
 }

@@ -11,9 +11,12 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/nats-io/nats.go"
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/hub"
+	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin"
 )
 
 // storedMessage is a line of `tidemark messages -o json`.
@@ -59,28 +62,22 @@ not come, a line says which and why. With -o json each is one line of JSON, whol
 			if err := at.need(); err != nil {
 				return err
 			}
-			conn, err := at.dial()
-			if err != nil {
-				return err
+			if err := check(filter); err != nil {
+				return &exitError{exitUsage, err}
 			}
-			defer conn.Close()
-			messages, err := hub.OpenMessages(conn)
-			if err != nil {
-				return err
-			}
-			read := messages.Read
 			if follow {
-				read = messages.Follow
+				at.notes = cmd.ErrOrStderr()
 			}
-			var failed error
-			err = read(cmd.Context(), filter, from, func(m hub.Message) bool {
-				failed = printMessage(cmd.OutOrStdout(), m, out.format)
-				return failed == nil
+			any, err := at.read(cmd.Context(), filter, from, follow, func(m hub.Message) error {
+				return printMessage(cmd.OutOrStdout(), m, out.format)
 			})
 			if follow && errors.Is(err, context.Canceled) && cmd.Context().Err() != nil {
 				return nil // who follows ends it so
 			}
-			return errors.Join(err, failed)
+			if err == nil && !any {
+				fmt.Fprintln(cmd.ErrOrStderr(), "the hub holds no such message (`tidemark audit DEVICE --hub …` shows the lanes of a device, and how many are in each)")
+			}
+			return err
 		},
 	}
 	out.flag(cmd)
@@ -89,10 +86,52 @@ not come, a line says which and why. With -o json each is one line of JSON, whol
 	flags.StringVar(&filter.Device, "device", "", "only of this device")
 	flags.StringVar(&filter.Module, "module", "", "only of modules of this name")
 	flags.StringVar(&filter.Name, "name", "", "only what was sent under this name")
-	flags.StringVar(&filter.Lane, "lane", "", "only of this lane: a route's name")
+	flags.StringVar(&filter.Lane, "lane", "", "only of this lane: a route's name; with :late, what waited beside it")
 	flags.BoolVarP(&follow, "follow", "f", false, "go on with what comes, until interrupted")
 	flags.Uint64Var(&from, "from", 0, "begin with the message at this place (at, in -o json)")
 	return cmd
+}
+
+// check refuses what names nothing.
+func check(f hub.Filter) error {
+	lane, _ := strings.CutSuffix(f.Lane, twin.Late(""))
+	for _, one := range []struct{ flag, name string }{{"device", f.Device}, {"module", f.Module}, {"name", f.Name}, {"lane", lane}} {
+		if one.name == "" {
+			continue
+		}
+		if err := schema.CheckName(one.name); err != nil {
+			return fmt.Errorf("--%s: %w", one.flag, err)
+		}
+	}
+	return nil
+}
+
+// read calls show with the messages that the hub holds, and with follow those that
+// come, until it fails. It reports whether there were any.
+func (o *operator) read(ctx context.Context, filter hub.Filter, from uint64, follow bool, show func(hub.Message) error) (any bool, err error) {
+	err = o.ask(ctx, func(ctx context.Context, conn *nats.Conn) error {
+		messages, err := hub.OpenMessages(conn)
+		if err != nil {
+			return err
+		}
+		read := messages.Read
+		if follow {
+			read = messages.Follow
+			if err := o.knows(ctx, conn, filter.Device); err != nil {
+				fmt.Fprintf(o.notes, "%v; waiting for it\n", err)
+			}
+		}
+		var failed error
+		err = read(ctx, filter, from, func(m hub.Message) bool {
+			any, failed = true, show(m)
+			return failed == nil
+		})
+		if err == nil && !any {
+			err = o.knows(ctx, conn, filter.Device)
+		}
+		return errors.Join(err, failed)
+	})
+	return any, err
 }
 
 // printMessage writes a line.

@@ -101,46 +101,67 @@ func (t *twins) get(ctx context.Context, name string) (twin.Document, error) {
 	if t.hub == "" {
 		return t.getHere(ctx, name)
 	}
-	device, module, _ := strings.Cut(name, "/")
-	if device == "" {
-		return twin.Document{}, &exitError{exitUsage, fmt.Errorf("say whose twin: DEVICE or DEVICE/MODULE (`tidemark twin list --hub …` has them all)")}
+	device, module, err := splitName(name)
+	if err != nil || device == "" {
+		return twin.Document{}, &exitError{exitUsage, cmp.Or(err, errors.New("say whose twin: DEVICE or DEVICE/MODULE (`tidemark twin list --hub …` has them all)"))}
 	}
 	var doc twin.Document
-	err := t.atHub(ctx, func(twins *hub.Twins) (err error) {
+	err = t.atHub(ctx, func(ctx context.Context, twins *hub.Twins) (err error) {
 		doc, err = twins.Get(ctx, device, module)
 		return err
 	})
+	if errors.Is(err, hub.ErrNoTwin) {
+		err = fmt.Errorf("%w: `tidemark twin list --hub …` has all that there are", err)
+	}
 	return doc, err
 }
 
 // atHub calls f with the twins of the hub.
-func (t *twins) atHub(ctx context.Context, f func(*hub.Twins) error) error {
-	conn, err := t.dial()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	twins, err := hub.OpenTwins(ctx, conn)
-	if err != nil {
-		return err
-	}
-	return f(twins)
+func (t *twins) atHub(ctx context.Context, f func(context.Context, *hub.Twins) error) error {
+	return t.ask(ctx, func(ctx context.Context, conn *nats.Conn) error {
+		twins, err := hub.OpenTwins(ctx, conn)
+		if err != nil {
+			return err
+		}
+		return f(ctx, twins)
+	})
 }
 
-// getHere asks the agent for the twin of a module, or of the device itself.
-func (t *twins) getHere(ctx context.Context, module string) (twin.Document, error) {
-	if module != "" {
-		if err := schema.CheckName(module); err != nil {
-			return twin.Document{}, &exitError{exitUsage, err}
-		}
+// splitName takes DEVICE/MODULE, or DEVICE, apart.
+func splitName(name string) (device, module string, err error) {
+	device, module, isModule := strings.Cut(name, "/")
+	if device != "" {
+		err = schema.CheckName(device)
+	}
+	if isModule && err == nil {
+		err = schema.CheckName(module)
+	}
+	return device, module, err
+}
+
+// getHere asks the agent for the twin of that name: MODULE, or as over the hub
+// DEVICE/MODULE or DEVICE; "." or nothing is the device itself.
+func (t *twins) getHere(ctx context.Context, name string) (twin.Document, error) {
+	if name == itself {
+		name = ""
+	}
+	first, second, err := splitName(name)
+	if err != nil {
+		return twin.Document{}, &exitError{exitUsage, err}
 	}
 	d, err := dialDevice(t.runDir)
 	if err != nil {
 		return twin.Document{}, err
 	}
 	defer d.close()
-	var doc twin.Document
-	err = d.request(ctx, twin.Prefix(d.name, module)+".twin.get", nil, &doc)
+	if second != "" && first != d.name {
+		return twin.Document{}, fmt.Errorf("this is %s: twins of %s are at its hub (--hub)", d.name, first)
+	}
+	module := cmp.Or(second, first)
+	doc, err := d.twin(ctx, module)
+	if module == d.name && second == "" && errors.Is(err, nats.ErrNoResponders) {
+		doc, err = d.twin(ctx, "") // no module is named like the device, so that is meant
+	}
 	if module != "" && errors.Is(err, nats.ErrNoResponders) {
 		err = fmt.Errorf("device %s has no module %s (`tidemark twin list` has all; of another device, ask with --hub)", d.name, module)
 	}
@@ -150,7 +171,7 @@ func (t *twins) getHere(ctx context.Context, module string) (twin.Document, erro
 func (t *twins) list(ctx context.Context) ([]twin.Document, error) {
 	if t.hub != "" {
 		var docs []twin.Document
-		err := t.atHub(ctx, func(twins *hub.Twins) (err error) {
+		err := t.atHub(ctx, func(ctx context.Context, twins *hub.Twins) (err error) {
 			docs, err = twins.List(ctx, "")
 			return err
 		})

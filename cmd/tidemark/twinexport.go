@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tidemark-edge/tidemark/hub"
+	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
@@ -78,13 +79,12 @@ func (t *twins) overridden(ctx context.Context, name string) ([]twin.Document, e
 	var err error
 	switch device, module, _ := strings.Cut(name, "/"); {
 	case t.hub != "" && device != "" && module == "":
-		err = t.atHub(ctx, func(twins *hub.Twins) (err error) {
-			docs, err = twins.List(ctx, device)
+		err = t.atHub(ctx, func(ctx context.Context, twins *hub.Twins) (err error) {
+			if docs, err = twins.List(ctx, device); err == nil && len(docs) == 0 {
+				err = fmt.Errorf("twin %s: %w: `tidemark twin list --hub …` has all that there are", schema.Address(device, ""), hub.ErrNoTwin)
+			}
 			return err
 		})
-	case t.hub == "" && name == itself:
-		docs = make([]twin.Document, 1)
-		docs[0], err = t.getHere(ctx, "")
 	case name != "":
 		docs = make([]twin.Document, 1)
 		docs[0], err = t.get(ctx, name)

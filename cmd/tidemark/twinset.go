@@ -38,7 +38,7 @@ of what shall stay (` + "`tidemark twin export`" + `). A definition may forbid i
   tidemark twin set sensor filter.window=5 filter.kind=null --for unset --reason "until the lab has looked"`,
 		Args: usage(cobra.MinimumNArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			module, err := moduleArg(args[0])
+			module, err := at.here(methodTwinSet, args[0])
 			if err != nil {
 				return err
 			}
@@ -55,18 +55,22 @@ of what shall stay (` + "`tidemark twin export`" + `). A definition may forbid i
 			}
 			o.runDir = at.runDir
 			var answer overridden
-			return o.deliver(cmd, methodTwinSet, override{module, patch, schema.Duration(d), o.who(), o.request.Reason}, &answer, func(w io.Writer, _ string) {
+			err = o.deliver(cmd, methodTwinSet, override{module, patch, schema.Duration(d), o.who(), o.request.Reason}, &answer, func(w io.Writer, _ string) {
 				set := answer.Override
 				fmt.Fprintln(w, driftLine(schema.OverrideReport{Module: module, By: set.By, Reason: set.Reason, At: set.At, Until: set.Until}))
 				if was := answer.Replaced; was != nil {
 					fmt.Fprintf(w, "it replaces what %s set at %s\n", was.By, clock(was.At))
 				}
 			})
+			if err != nil {
+				return fmt.Errorf("set desired of %s: %w", whose(module), err)
+			}
+			return nil
 		},
 	}
 	o.out.flag(cmd)
 	o.reasonFlags(cmd)
-	cmd.Flags().StringVar(&lasts, "for", "", "how long, as 8h or 30m; \"unset\": until `tidemark twin unset`")
+	cmd.Flags().StringVar(&lasts, "for", "", "`time` that it lasts, as 8h or 30m; \"unset\" for until tidemark twin unset")
 	return cmd
 }
 
@@ -79,15 +83,19 @@ func newTwinUnset(at *twins) *cobra.Command {
 		Example: "  tidemark twin unset sensor",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			module, err := moduleArg(args[0])
+			module, err := at.here(methodTwinUnset, args[0])
 			if err != nil {
 				return err
 			}
 			o.runDir = at.runDir
 			var was twin.Override
-			return o.deliver(cmd, methodTwinUnset, override{Module: module, By: o.who(), Reason: o.request.Reason}, &was, func(w io.Writer, _ string) {
+			err = o.deliver(cmd, methodTwinUnset, override{Module: module, By: o.who(), Reason: o.request.Reason}, &was, func(w io.Writer, _ string) {
 				fmt.Fprintf(w, "ended: %s\n", driftLine(schema.OverrideReport{Module: module, By: was.By, Reason: was.Reason, At: was.At, Until: was.Until}))
 			})
+			if err != nil {
+				return fmt.Errorf("unset desired of %s: %w", whose(module), err)
+			}
+			return nil
 		},
 	}
 	o.out.flag(cmd)
@@ -95,8 +103,11 @@ func newTwinUnset(at *twins) *cobra.Command {
 	return cmd
 }
 
-// moduleArg is the module that is meant; empty is the device itself.
-func moduleArg(text string) (string, error) {
+// here is the module on this device that is meant; empty is the device itself.
+func (t *twins) here(method, text string) (string, error) {
+	if t.hub != "" {
+		return "", &exitError{exitUsage, fmt.Errorf("an override is made on its device: without --hub there, or from here by `tidemark call DEVICE/%s '{\"module\": …}' --hub …`", method)}
+	}
 	if text == itself {
 		return "", nil
 	}

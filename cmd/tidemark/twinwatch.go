@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -42,7 +43,9 @@ twin, whole.`,
 				failed = showChange(cmd.OutOrStdout(), out.format, seen, d)
 				return failed == nil
 			}
-			err := at.watch(cmd.Context(), name, show)
+			at.notes, at.back = cmd.ErrOrStderr(), make(chan struct{}, 1)
+			waits := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
+			err := at.watch(cmd.Context(), name, waits, show)
 			if failed != nil || cmd.Context().Err() != nil {
 				return failed
 			}
@@ -54,12 +57,20 @@ twin, whole.`,
 }
 
 // watch calls f with the twins of that name, and again when they may have changed,
-// until ctx ends or f returns false.
-func (t *twins) watch(ctx context.Context, name string, f func(twin.Document) bool) error {
+// until ctx ends or f returns false. It calls waits where there is none yet.
+func (t *twins) watch(ctx context.Context, name string, waits func(string), f func(twin.Document) bool) error {
 	if t.hub != "" {
-		device, module, _ := strings.Cut(name, "/")
-		return t.atHub(ctx, func(twins *hub.Twins) error {
-			return twins.Watch(ctx, device, func(d twin.Document) bool { return module != "" && d.Module != module || f(d) })
+		device, module, err := splitName(name)
+		if err != nil {
+			return &exitError{exitUsage, err}
+		}
+		return t.atHub(ctx, func(ctx context.Context, twins *hub.Twins) error {
+			if _, err := twins.Get(ctx, device, module); device != "" && errors.Is(err, hub.ErrNoTwin) {
+				waits(err.Error() + " yet: waiting for it (`tidemark twin list --hub …` has all that there are)")
+			}
+			return t.watchThrough(ctx, func(ctx context.Context) error {
+				return twins.Watch(ctx, device, func(d twin.Document) bool { return module != "" && d.Module != module || f(d) })
+			})
 		})
 	}
 	tick := time.NewTicker(watchEvery)
@@ -87,6 +98,30 @@ func (t *twins) watch(ctx context.Context, name string, f func(twin.Document) bo
 	}
 }
 
+// watchThrough calls watch, and again each time the hub came back: one that was
+// restarted knows of no watcher, which by itself is noticed after 20 s.
+func (t *twins) watchThrough(ctx context.Context, watch func(context.Context) error) error {
+	for {
+		inside, again := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			select {
+			case <-t.back:
+				again()
+			case <-inside.Done():
+			}
+		}()
+		err := watch(inside)
+		cut := inside.Err() != nil && ctx.Err() == nil
+		again()
+		<-ended
+		if !cut {
+			return err
+		}
+	}
+}
+
 // showChange writes what is new about a twin since it was seen.
 func showChange(w io.Writer, format string, seen map[string]twin.Document, d twin.Document) error {
 	who := schema.Address(d.Device, d.Module)
@@ -108,15 +143,17 @@ func showChange(w io.Writer, format string, seen map[string]twin.Document, d twi
 		if known && part.was.Version == part.now.Version {
 			continue
 		}
-		patch, err := json.Marshal(difference(part.was.Values, part.now.Values))
-		if err != nil {
+		var patch strings.Builder
+		enc := json.NewEncoder(&patch) // which ends the line
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(difference(part.was.Values, part.now.Values)); err != nil {
 			return err
 		}
 		drift := ""
 		if o := part.now.Override; o != nil {
 			drift = " (set by " + o.By + ")"
 		}
-		if _, err := fmt.Fprintf(w, "%s %s %s %d%s %s\n", time.Now().Format(time.TimeOnly), who, part.name, part.now.Version, harmless(drift), harmless(string(patch))); err != nil {
+		if _, err := fmt.Fprintf(w, "%s %s %s %d%s %s", time.Now().Format(time.TimeOnly), who, part.name, part.now.Version, harmless(drift), harmless(patch.String())); err != nil {
 			return err
 		}
 	}

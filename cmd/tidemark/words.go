@@ -54,6 +54,22 @@ var events = []word{
 	{schema.EventReconcile, "a person had the device look at Git at once"},
 }
 
+// deviceMethods are the direct methods of the device, and what they take.
+var deviceMethods = []word{
+	{methodStatus, "what `tidemark status` shows"},
+	{methodHistory, "what `tidemark history` shows"},
+	{methodPlan, "of a definition, as `tidemark render` prints it"},
+	{methodReconcile, `{"by"}`},
+	{methodSuspend, `{"by", "reason"}`},
+	{methodResume, `{"by", "reason"}`},
+	{methodRollback, `{"by", "reason", "to", "hold"}`},
+	{methodRetry, `{"by", "reason"}`},
+	{methodTwinSet, `{"module", "patch", "for", "by", "reason"}`},
+	{methodTwinUnset, `{"module", "by"}`},
+	{methodIdentities, "what `tidemark identity list` shows"},
+	{methodRotate, `{"module", "grace", "by", "reason"}`},
+}
+
 // explained is a table of words for a help text.
 func explained(words []word) string {
 	var b strings.Builder

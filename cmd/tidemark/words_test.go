@@ -9,19 +9,20 @@ import (
 	"testing"
 )
 
-// TestEveryWordOfAReportIsExplainedToWhoReadsIt: a phase, a module's status or an
-// event that no help text names is a word that a person has to guess.
+// TestEveryWordOfAReportIsExplainedToWhoReadsIt: a phase, a module's status, an
+// event or a method that no help text names is a word that a person has to guess.
 func TestEveryWordOfAReportIsExplainedToWhoReadsIt(t *testing.T) {
 	for _, c := range []struct {
-		file, prefix string
+		file, prefix string // of constants
 		words        []word
 		help         string
 	}{
-		{"report.go", "Phase", phases, newStatus().Long},
-		{"report.go", "Runtime", runtimeStates, newStatus().Long},
-		{"history.go", "Event", events, newHistory().Long},
+		{"../../schema/report.go", "Phase", phases, newStatus().Long},
+		{"../../schema/report.go", "Runtime", runtimeStates, newStatus().Long},
+		{"../../schema/history.go", "Event", events, newHistory().Long},
+		{"methods.go", "method", deviceMethods, newCall().Long},
 	} {
-		said := constants(t, "../../schema/"+c.file, c.prefix)
+		said := constants(t, c.file, c.prefix)
 		if len(said) == 0 || len(said) != len(c.words) {
 			t.Errorf("%s…: %d words, %d explained", c.prefix, len(said), len(c.words))
 		}
