@@ -28,6 +28,7 @@ var rooms = map[string][]string{
 	"signing/…":            {"internal/durable", "schema", "signing", "signing/…"},
 	"twin":                 {},
 	"twin/leaf":            {"internal/boot", "internal/challenge", "internal/durable", "internal/failpoint", "internal/netns", "schema", "twin", "twin/leaf/…"},
+	"twin/leaf/identity":   {"internal/durable", "schema"},
 	"twin/leaf/ledger":     {"internal/boot", "internal/durable", "internal/failpoint", "schema", "twin"},
 	"twin/outbox":          {"internal/boot", "internal/durable", "internal/failpoint", "schema", "schema/condition", "twin", "twin/outbox/queue", "twin/outbox/uplink"},
 	"twin/outbox/queue":    {"internal/boot", "internal/failpoint", "schema", "twin"},

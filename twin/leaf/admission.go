@@ -95,22 +95,17 @@ func (a *admission) declare(modules map[string]*server.Permissions) {
 	}
 }
 
-// key gives a declared module this key, beside those that it had before. Any
-// other ends, with its connections.
-func (a *admission) key(module, public string, old []oldKey) {
+// key has a declared module admitted by these public keys only, each until the uptime
+// that it maps to; 0 is for ever. Any other ends, with its connections.
+func (a *admission) key(module string, keys map[string]time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.tenants[module]
 	if t == nil {
 		return
 	}
-	good := map[string]time.Duration{}
-	for _, o := range old {
-		good[o.Key] = o.Until
-	}
-	good[public] = 0
-	a.revoke(t, func(public string, _ *grant) bool { _, ok := good[public]; return !ok })
-	for public, until := range good {
+	a.revoke(t, func(public string, _ *grant) bool { _, ok := keys[public]; return !ok })
+	for public, until := range keys {
 		a.grants[public] = &grant{account: accountLocal, tenant: t, until: until}
 	}
 }

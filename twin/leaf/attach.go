@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // maxDoorConnections is how many connections at a time come in by one door. It
@@ -33,7 +34,7 @@ func (l *Leaf) Attach(_ context.Context, module string, pid int) error {
 	if err := l.doors.open(module, pid); err != nil {
 		return fmt.Errorf("attach module %s, process %d: %w", module, pid, err)
 	}
-	if _, err := readModuleKey(l.config.RunDir, module); errors.Is(err, errNoSeed) {
+	if _, err := identity.ModuleKey(l.config.RunDir, module); errors.Is(err, identity.ErrNoSeed) {
 		// The mount in its container shows a directory that was deleted.
 		l.warn(fmt.Errorf("module %s runs, but its credential in %s was deleted, so it has no twin and cannot send: it gets a new one when it starts again (kill %d)", module, l.config.RunDir, pid))
 	}

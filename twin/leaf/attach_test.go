@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 func TestMain(m *testing.M) {
@@ -260,53 +261,6 @@ func TestBrokenSeedsAreMadeAnew(t *testing.T) {
 	}
 }
 
-func TestRunDirectory(t *testing.T) {
-	onDisk := t.TempDir()
-	if memory, err := inMemory(onDisk); err != nil {
-		t.Fatal(err)
-	} else if memory {
-		if onDisk, err = os.MkdirTemp("/var/tmp", "leaf"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(onDisk) })
-	}
-	dir := filepath.Join(onDisk, "run")
-	if err := prepareRunDir(dir); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	if memory, err := inMemory(dir); err != nil || !memory {
-		t.Errorf("in memory: %v, %v", memory, err)
-	}
-	if err := prepareRunDir(dir); err != nil {
-		t.Errorf("again: %v", err)
-	}
-	var before, after unix.Stat_t
-	if err := errors.Join(unix.Stat(dir, &before), prepareRunDir(dir), unix.Stat(dir, &after)); err != nil || before.Dev != after.Dev {
-		t.Errorf("a second file system was mounted: %v", err)
-	}
-	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := prepareRunDir(dir); err != nil {
-		t.Errorf("open to others: %v", err)
-	}
-	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o755 {
-		t.Errorf("%v, %v: want 0755", info.Mode(), err)
-	}
-	planted := filepath.Join(dir, "planted")
-	if err := errors.Join(os.Chmod(dir, 0o777), os.Symlink("/etc", planted), os.Lchown(planted, 12345, 12345)); err != nil {
-		t.Fatal(err)
-	}
-	if err := prepareRunDir(dir); err == nil || !strings.Contains(err.Error(), "user 12345 has put planted there") {
-		t.Errorf("somebody put a file there: %v", err)
-	}
-}
-
 // TestStateThatIsOpenToOthers is closed before anything is read from it.
 func TestStateThatIsOpenToOthers(t *testing.T) {
 	s := newSite(t)
@@ -341,7 +295,7 @@ func TestCredentialOfARunningModuleIsDeleted(t *testing.T) {
 		t.Fatal(err, s.warned())
 	}
 	l.Close()
-	if err := os.RemoveAll(moduleDir(s.config.RunDir, "sensor")); err != nil {
+	if err := os.RemoveAll(identity.ModuleDir(s.config.RunDir, "sensor")); err != nil {
 		t.Fatal(err)
 	}
 	l = s.open()

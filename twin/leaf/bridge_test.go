@@ -16,7 +16,7 @@ import (
 func linkedSite(t *testing.T, open bool) (*site, *Leaf, *hub) {
 	t.Helper()
 	s := newSite(t)
-	h := startHub(t, identity(t, s), 0, open, nil)
+	h := startHub(t, deviceIdentity(t, s), 0, open, nil)
 	s.linkTo(h.port)
 	l := s.open()
 	s.declare(l, declared("sensor", "other"))

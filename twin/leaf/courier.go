@@ -19,6 +19,7 @@ import (
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/internal/failpoint"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
@@ -115,7 +116,7 @@ func (c *courier) put(module string) error {
 	if !ok || e.Document.Removed {
 		return nil
 	}
-	dir := moduleDir(c.runDir, module)
+	dir := identity.ModuleDir(c.runDir, module)
 	var owner unix.Stat_t
 	if err := unix.Lstat(dir, &owner); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -144,7 +145,7 @@ func (c *courier) put(module string) error {
 
 // place puts a whole file where a module sees it, owned by whom the directory is.
 func (c *courier) place(path, module string, data []byte, owner unix.Stat_t) error {
-	temp := filepath.Join(c.runDir, modulesDir, "new."+module+"."+desiredFile) // where no module sees it
+	temp := filepath.Join(c.runDir, identity.ModulesDir, "new."+module+"."+desiredFile) // where no module sees it
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // Declare makes the twins those of a revision: properties.desired and tags of
@@ -47,7 +48,7 @@ func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 	l.admitAll(desired.Modules)
 	l.doors.closeModules(keep)
 	errServe := l.twins.serve(schemas)
-	errForget := forget(l.config.RunDir, keep)
+	errForget := identity.Forget(l.config.RunDir, keep)
 	errTell := l.tell(news)
 	if err := errors.Join(errServe, errForget, errTell); err != nil {
 		return fmt.Errorf("declare: %w", err)

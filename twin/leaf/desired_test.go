@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
@@ -133,7 +134,7 @@ func TestDesiredFileIsReplacedWhole(t *testing.T) {
 	}
 	cancel()
 	wait.Wait()
-	if dirs, err := os.ReadDir(filepath.Join(s.config.RunDir, modulesDir)); err != nil || len(dirs) != 1 {
+	if dirs, err := os.ReadDir(filepath.Join(s.config.RunDir, identity.ModulesDir)); err != nil || len(dirs) != 1 {
 		t.Errorf("left over: %v, %v", dirs, err)
 	}
 }

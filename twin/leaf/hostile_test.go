@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // hostile is a device with a victim, a module that is out for harm, and a spy
@@ -269,7 +270,7 @@ func TestHostileCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	strange, _ := stranger.PublicKey()
-	victimKey, err := readModuleKey(h.config.RunDir, "victim")
+	victimKey, err := identity.ModuleKey(h.config.RunDir, "victim")
 	if err != nil {
 		t.Fatal(err)
 	}

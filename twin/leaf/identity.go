@@ -2,14 +2,11 @@ package leaf
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // ContainerDir is where a module finds its run directory, read-only.
@@ -28,16 +25,8 @@ func (l *Leaf) Identity(_ context.Context, module string, uid, gid uint32) (dir 
 	}
 	l.declaring.Lock()
 	defer l.declaring.Unlock()
-	dir = moduleDir(l.config.RunDir, module)
-	if _, err := readModuleKey(l.config.RunDir, module); err != nil {
-		if !errors.Is(err, errNoSeed) && !errors.Is(err, errBadSeed) {
-			return "", nil, fmt.Errorf("module identity: %w", err)
-		}
-		if err := makeModuleDir(dir); err != nil {
-			return "", nil, fmt.Errorf("module identity: %w", err)
-		}
-	}
-	if err := own(dir, uid, gid); err != nil {
+	dir = identity.ModuleDir(l.config.RunDir, module)
+	if err := identity.Provide(l.config.RunDir, module, uid, gid); err != nil {
 		return "", nil, fmt.Errorf("module identity: %w", err)
 	}
 	l.admit(module)
@@ -45,64 +34,16 @@ func (l *Leaf) Identity(_ context.Context, module string, uid, gid uint32) (dir 
 	return dir, map[string]string{
 		twin.EnvURL:      l.ClientURL(),
 		twin.EnvIdentity: schema.Address(l.config.Device, module),
-		twin.EnvCreds:    ContainerDir + "/" + identityFile,
+		twin.EnvCreds:    ContainerDir + "/" + identity.File,
 	}, nil
 }
 
-func moduleDir(runDir, module string) string { return filepath.Join(runDir, modulesDir, module) }
-
-// readModuleKey returns the public key of a module's seed.
-func readModuleKey(runDir, module string) (string, error) {
-	key, err := readSeed(filepath.Join(moduleDir(runDir, module), identityFile))
+// DeviceIdentity returns the public NKey of the device ("U…"), by which the hub
+// knows it, and makes the key if there is none yet. It needs no running agent.
+func DeviceIdentity(stateDir string) (public string, err error) {
+	key, _, err := identity.DeviceKey(stateDir)
 	if err != nil {
 		return "", err
 	}
-	defer key.Wipe()
 	return key.PublicKey()
-}
-
-// makeModuleDir makes a module's directory with a new seed in it. It appears
-// whole or not at all.
-func makeModuleDir(dir string) error {
-	temp := filepath.Join(filepath.Dir(dir), "new."+filepath.Base(dir)) // no module's name has a dot
-	if err := errors.Join(os.RemoveAll(temp), os.RemoveAll(dir)); err != nil {
-		return err
-	}
-	if err := os.Mkdir(temp, 0o700); err != nil {
-		return err
-	}
-	key, err := writeSeed(filepath.Join(temp, identityFile), 0o400)
-	if err != nil {
-		return err
-	}
-	key.Wipe()
-	return os.Rename(temp, dir)
-}
-
-// own gives a module's directory to the user that the module runs as, and to
-// nobody else. The file is the last to change, so that the module never sees it
-// as another's.
-func own(dir string, uid, gid uint32) error {
-	seed := filepath.Join(dir, identityFile)
-	return errors.Join(
-		os.Lchown(dir, int(uid), int(gid)), os.Chmod(dir, 0o500),
-		os.Lchown(seed, int(uid), int(gid)), os.Chmod(seed, 0o400))
-}
-
-// forget removes the run directories of all modules but these.
-func forget(runDir string, keep map[string]bool) error {
-	entries, err := os.ReadDir(filepath.Join(runDir, modulesDir))
-	if err != nil {
-		return err
-	}
-	var failed []error
-	for _, e := range entries {
-		if keep[e.Name()] {
-			continue
-		}
-		if err := os.RemoveAll(moduleDir(runDir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = append(failed, err)
-		}
-	}
-	return errors.Join(failed...)
 }

@@ -28,6 +28,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
@@ -67,9 +68,9 @@ type Leaf struct {
 	config    Config
 	server    *embedded
 	admission *admission
-	keyring   *keyring      // guarded by declaring
-	agent     nkeys.KeyPair // of our own connections inside the device; never leaves the process
-	uplink    nkeys.KeyPair // of our own connections to the hub; never leaves the process
+	keyring   *identity.Keyring // guarded by declaring
+	agent     nkeys.KeyPair     // of our own connections inside the device; never leaves the process
+	uplink    nkeys.KeyPair     // of our own connections to the hub; never leaves the process
 	ledger    *ledger.Ledger
 	twins     *twins
 	link      *link
@@ -100,7 +101,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 			err = errors.Join(fmt.Errorf("open leaf: %w", err), l.Close())
 		}
 	}()
-	if err := errors.Join(prepareStateDir(config), prepareRunDir(config.RunDir)); err != nil {
+	if err := errors.Join(identity.PrepareStateDir(config.StateDir, jetStreamFolder, twinsDir), identity.PrepareRunDir(config.RunDir)); err != nil {
 		return nil, err
 	}
 	if l.ledger, err = ledger.Open(filepath.Join(config.StateDir, twinsDir), config.Device, l.warn); err != nil {
@@ -116,7 +117,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err := l.makeKeys(); err != nil {
 		return nil, err
 	}
-	if l.keyring, err = openKeyring(config.RunDir, l.warn); err != nil {
+	if l.keyring, err = identity.OpenKeyring(config.RunDir, l.warn); err != nil {
 		return nil, err
 	}
 	l.admitBefore()

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // relinkAfter is how long the server waits, when the link has ended, before it asks
@@ -60,7 +61,7 @@ func remoteHub(c Config, t *tunnel) (*server.RemoteLeafOpts, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, warning, err := deviceKey(c.StateDir)
+	key, warning, err := identity.DeviceKey(c.StateDir)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func waitLinked(t *testing.T, l *Leaf, want bool) {
 	eventually(t, "link is up: "+strconv.FormatBool(want), func() bool { up, _ := l.Linked(); return up == want })
 }
 
-func identity(t *testing.T, s *site) string {
+func deviceIdentity(t *testing.T, s *site) string {
 	t.Helper()
 	public, err := DeviceIdentity(s.config.StateDir)
 	if err != nil {
@@ -112,11 +112,11 @@ func ask(t *testing.T, conn *nats.Conn, subject string) string {
 
 func TestHubLink(t *testing.T) {
 	s := newSite(t)
-	public := identity(t, s)
+	public := deviceIdentity(t, s)
 	h := startHub(t, public, 0, false, nil)
 	s.linkTo(h.port)
 	l := s.open()
-	if identity(t, s) != public {
+	if deviceIdentity(t, s) != public {
 		t.Error("the identity changed")
 	}
 	states := make(chan bool, 16)
@@ -184,7 +184,7 @@ func TestHubLink(t *testing.T) {
 
 func TestHubMayBeDownAtStart(t *testing.T) {
 	s := newSite(t)
-	h := startHub(t, identity(t, s), 0, false, nil)
+	h := startHub(t, deviceIdentity(t, s), 0, false, nil)
 	port := h.port
 	h.Shutdown()
 	h.WaitForShutdown()
@@ -197,14 +197,14 @@ func TestHubMayBeDownAtStart(t *testing.T) {
 	if _, err := report(t, s.module(l, "sensor"), "sensor", `{"a":1}`); err != nil {
 		t.Error(err)
 	}
-	startHub(t, identity(t, s), port, false, nil)
+	startHub(t, deviceIdentity(t, s), port, false, nil)
 	waitLinked(t, l, true)
 }
 
 func TestHubThatDoesNotKnowTheDevice(t *testing.T) {
 	s := newSite(t)
 	other := newSite(t)
-	h := startHub(t, identity(t, other), 0, false, nil)
+	h := startHub(t, deviceIdentity(t, other), 0, false, nil)
 	s.linkTo(h.port)
 	l := s.open()
 	eventually(t, "a person is told", func() bool { return strings.Contains(s.warned(), "uthorization") })
@@ -217,7 +217,7 @@ func TestHubThatDoesNotKnowTheDevice(t *testing.T) {
 // module gets or gives anything there.
 func TestModuleTrafficStaysOnTheDevice(t *testing.T) {
 	s := newSite(t)
-	h := startHub(t, identity(t, s), 0, true, nil)
+	h := startHub(t, deviceIdentity(t, s), 0, true, nil)
 	s.linkTo(h.port)
 	l := s.open()
 	s.declare(l, declared("sensor"))
@@ -352,7 +352,7 @@ func TestHubWithTLS(t *testing.T) {
 	dir := t.TempDir()
 	certificate, ca := selfSigned(t, dir, "ca.pem")
 	s := newSite(t)
-	h := startHub(t, identity(t, s), 0, false, &tls.Config{Certificates: []tls.Certificate{certificate}})
+	h := startHub(t, deviceIdentity(t, s), 0, false, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	s.config.Hub = &schema.HubLink{URL: "tls://127.0.0.1:" + strconv.Itoa(h.port), CAFile: ca}
 	l := s.open()
 	waitLinked(t, l, true)
@@ -367,7 +367,7 @@ func TestHubWithTLS(t *testing.T) {
 	}
 	l.Close()
 
-	plain := startHub(t, identity(t, s), 0, false, nil)
+	plain := startHub(t, deviceIdentity(t, s), 0, false, nil)
 	s.config.Hub = &schema.HubLink{URL: "tls://127.0.0.1:" + strconv.Itoa(plain.port), CAFile: ca}
 	l = s.open()
 	eventually(t, "the device hangs up", func() bool { return strings.Contains(strings.ToLower(s.warned()), "tls") })
@@ -399,12 +399,12 @@ func selfSigned(t *testing.T, dir, name string) (tls.Certificate, string) {
 
 func TestDeviceIdentity(t *testing.T) {
 	s := newSite(t)
-	public := identity(t, s)
+	public := deviceIdentity(t, s)
 	path := filepath.Join(s.config.StateDir, "identity.nk")
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("seed file: %v, %v", info.Mode(), err)
 	}
-	if again := identity(t, s); again != public || !strings.HasPrefix(public, "U") {
+	if again := deviceIdentity(t, s); again != public || !strings.HasPrefix(public, "U") {
 		t.Errorf("identity is %q, then %q", public, again)
 	}
 	if err := os.WriteFile(path, []byte("rubbish"), 0o600); err != nil {
@@ -418,7 +418,7 @@ func TestDeviceIdentity(t *testing.T) {
 	if kept, _ := filepath.Glob(path + ".broken-*"); len(kept) != 1 {
 		t.Errorf("kept: %v", kept)
 	}
-	if identity(t, s) == public {
+	if deviceIdentity(t, s) == public {
 		t.Error("the seed came back")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
@@ -45,13 +46,13 @@ func (l *Leaf) Raise(_ context.Context, module string, desired, reported uint64)
 // they are below: the journal was removed, or is an older copy. Modules that run
 // would else take what comes for old.
 func (l *Leaf) recall() error {
-	dirs, err := os.ReadDir(filepath.Join(l.config.RunDir, modulesDir))
+	dirs, err := os.ReadDir(filepath.Join(l.config.RunDir, identity.ModulesDir))
 	if err != nil {
 		return err
 	}
 	var failed []error
 	for _, dir := range dirs {
-		data, ok := readDesired(filepath.Join(moduleDir(l.config.RunDir, dir.Name()), desiredFile))
+		data, ok := readDesired(filepath.Join(identity.ModuleDir(l.config.RunDir, dir.Name()), desiredFile))
 		var seen twin.Section
 		if !ok || schema.CheckName(dir.Name()) != nil || json.Unmarshal(data, &seen) != nil {
 			continue

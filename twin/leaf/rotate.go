@@ -5,16 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"golang.org/x/sys/unix"
 
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 const (
@@ -22,8 +19,6 @@ const (
 	DefaultGrace = time.Hour
 	// MaxGrace bounds how long it can be.
 	MaxGrace = 7 * 24 * time.Hour
-	// maxOldKeys is how many keys of before a module may have at a time.
-	maxOldKeys = 4
 	// expireEvery is how often keys are looked at whose time may be over. The
 	// machine may have slept, which a timer does not notice.
 	expireEvery = 5 * time.Second
@@ -72,18 +67,18 @@ func (l *Leaf) rotate(module string, grace time.Duration) error {
 	if !l.ledger.Declares(module) {
 		return errors.New("no such module is declared")
 	}
-	before, err := readModuleKey(l.config.RunDir, module)
-	if errors.Is(err, errNoSeed) {
+	before, err := identity.ModuleKey(l.config.RunDir, module)
+	if errors.Is(err, identity.ErrNoSeed) {
 		return errors.New("it has none yet: it gets one when it is started")
 	}
 	if err != nil {
 		return err
 	}
 	now := l.admission.uptime()
-	if err := l.keyring.retire(module, before, now, now+grace); err != nil {
+	if err := l.keyring.Retire(module, before, now, now+grace); err != nil {
 		return err
 	}
-	if err := replaceSeed(l.config.RunDir, module); err != nil {
+	if err := identity.Replace(l.config.RunDir, module); err != nil {
 		return err
 	}
 	l.admit(module)
@@ -91,45 +86,11 @@ func (l *Leaf) rotate(module string, grace time.Duration) error {
 	return nil
 }
 
-// replaceSeed puts a new seed in the place of a module's, for the same owner. It
-// is made where the module does not see it.
-func replaceSeed(runDir, module string) error {
-	path := filepath.Join(moduleDir(runDir, module), identityFile)
-	var owner unix.Stat_t
-	if err := unix.Lstat(path, &owner); err != nil {
-		return &fs.PathError{Op: "lstat", Path: path, Err: err}
-	}
-	temp := filepath.Join(runDir, modulesDir, "new."+module+".nk") // no module's name has a dot
-	if err := removed(temp); err != nil {
-		return err
-	}
-	key, err := writeSeed(temp, 0o400)
-	if err == nil {
-		key.Wipe()
-		err = os.Lchown(temp, int(owner.Uid), int(owner.Gid))
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return errors.Join(err, removed(temp))
-	}
-	return nil
-}
-
-// removed removes a file that need not be there.
-func removed(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
 // admitAll admits these modules with what the device's owner grants of what they
 // are allowed, each with the keys that it has. The caller holds declaring, or is
 // the only one.
 func (l *Leaf) admitAll(modules []schema.Module) {
-	if err := l.keyring.declare(modules); err != nil {
+	if err := l.keyring.Declare(modules); err != nil {
 		l.warn(fmt.Errorf("identities: %w; after a restart of the agent modules wait for what they are allowed until definitions are read", err))
 	}
 	scopes := make(map[string]*server.Permissions, len(modules))
@@ -144,21 +105,26 @@ func (l *Leaf) admitAll(modules []schema.Module) {
 
 // admit admits a declared module with the keys that it has.
 func (l *Leaf) admit(module string) {
-	public, err := readModuleKey(l.config.RunDir, module)
+	public, err := identity.ModuleKey(l.config.RunDir, module)
 	if err != nil {
-		if !errors.Is(err, errNoSeed) {
+		if !errors.Is(err, identity.ErrNoSeed) {
 			l.warn(fmt.Errorf("admit module %s: %w", module, err))
 		}
 		return
 	}
-	l.admission.key(module, public, alive(l.keyring.modules[module].Old, l.admission.uptime()))
+	keys := map[string]time.Duration{}
+	for _, old := range l.keyring.Old(module, l.admission.uptime()) {
+		keys[old.Key] = old.Until
+	}
+	keys[public] = 0
+	l.admission.key(module, keys)
 }
 
 // admitBefore admits the modules that were declared when the last agent ended.
 func (l *Leaf) admitBefore() {
 	var modules []schema.Module
 	for _, name := range l.ledger.Declared() {
-		modules = append(modules, schema.Module{Name: name, Identity: schema.Identity{Allow: l.keyring.modules[name].Allow}})
+		modules = append(modules, schema.Module{Name: name, Identity: schema.Identity{Allow: l.keyring.Allowed(name)}})
 	}
 	l.admitAll(modules)
 }
@@ -199,20 +165,20 @@ func (l *Leaf) identityOf(module string) (ModuleIdentity, error) {
 		Module: module, Address: schema.Address(l.config.Device, module), Connections: l.admission.connections(module),
 	}
 	uptime, now := l.admission.uptime(), time.Now()
-	for _, old := range alive(l.keyring.modules[module].Old, uptime) {
+	for _, old := range l.keyring.Old(module, uptime) {
 		i.Old = append(i.Old, OldKey{old.Key, now.Add(old.Until - uptime).UTC().Truncate(time.Second)})
 	}
-	public, err := readModuleKey(l.config.RunDir, module)
-	if errors.Is(err, errNoSeed) {
+	public, err := identity.ModuleKey(l.config.RunDir, module)
+	if errors.Is(err, identity.ErrNoSeed) {
 		return i, nil
 	}
 	if err != nil {
 		return i, err
 	}
 	i.PublicKey = public
-	info, err := os.Lstat(filepath.Join(moduleDir(l.config.RunDir, module), identityFile))
+	since, err := identity.Since(l.config.RunDir, module)
 	if err == nil {
-		i.Since = info.ModTime().UTC().Truncate(time.Second)
+		i.Since = since.UTC().Truncate(time.Second)
 	}
 	return i, err
 }

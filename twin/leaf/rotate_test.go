@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
 
@@ -67,7 +68,7 @@ func TestRotateWithoutARestart(t *testing.T) {
 	var cuts atomic.Int32
 	bystander := s.module(l, "other", nats.DisconnectErrHandler(func(*nats.Conn, error) { cuts.Add(1) }))
 	client := s.client(t, l, "sensor")
-	before, _ := readModuleKey(s.config.RunDir, "sensor")
+	before, _ := identity.ModuleKey(s.config.RunDir, "sensor")
 
 	i, err := l.Rotate(t.Context(), "sensor", time.Hour)
 	if err != nil {
@@ -139,7 +140,7 @@ func TestRotateAtOnceAndOften(t *testing.T) {
 	l := s.open()
 	s.declare(l, declared("sensor"))
 	var seeds [][]byte
-	for range maxOldKeys + 2 {
+	for range identity.MaxOldKeys + 2 {
 		seed, err := os.ReadFile(s.seedFile("sensor"))
 		if err != nil {
 			t.Fatal(err)
@@ -158,11 +159,11 @@ func TestRotateAtOnceAndOften(t *testing.T) {
 		}
 		return n
 	}
-	if n := good(); n != maxOldKeys {
-		t.Errorf("%d old keys are good, want %d", n, maxOldKeys)
+	if n := good(); n != identity.MaxOldKeys {
+		t.Errorf("%d old keys are good, want %d", n, identity.MaxOldKeys)
 	}
 	last, _ := os.ReadFile(s.seedFile("sensor"))
-	if i, err := l.Rotate(t.Context(), "sensor", 0); err != nil || len(i.Old) != maxOldKeys-1 {
+	if i, err := l.Rotate(t.Context(), "sensor", 0); err != nil || len(i.Old) != identity.MaxOldKeys-1 {
 		t.Errorf("rotated at once: %+v, %v", i, err)
 	}
 	if _, err := nats.Connect(l.ClientURL(), stock(t, last)); !errors.Is(err, nats.ErrAuthorization) {
@@ -185,11 +186,11 @@ func TestRotationThatWasCutShort(t *testing.T) {
 	clock := s.turning()
 	l := s.open()
 	s.declare(l, declared("sensor"))
-	public, err := readModuleKey(s.config.RunDir, "sensor")
+	public, err := identity.ModuleKey(s.config.RunDir, "sensor")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.keyring.retire("sensor", public, clock.uptime(), clock.uptime()+time.Minute); err != nil {
+	if err := l.keyring.Retire("sensor", public, clock.uptime(), clock.uptime()+time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	l.Close()
@@ -208,13 +209,13 @@ func TestBrokenKeyringIsSetAside(t *testing.T) {
 	}
 	l.Close()
 	for _, content := range []string{"", "{", "[]", `{"sensor":{"old":[{"key":1}]}}`, "\x00\xff"} {
-		if err := os.WriteFile(s.config.RunDir+"/"+keyringFile, []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(s.config.RunDir+"/identities.json", []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		l = s.open()
 		get(t, s.module(l, "sensor"), "sensor")
 		l.Close()
-		if !strings.Contains(s.warned(), keyringFile) {
+		if !strings.Contains(s.warned(), "identities.json") {
 			t.Errorf("%q: warned %q", content, s.warned())
 		}
 	}

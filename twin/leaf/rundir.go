@@ -10,65 +10,21 @@ import (
 	"path/filepath"
 
 	"github.com/nats-io/nats.go"
-	"golang.org/x/sys/unix"
-
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // What is in the run directory:
 //
 //	agent.json                     where the agent listens; for commands of a person
 //	operator.nk                    the seed that those commands use, new at each start
-//	modules/<module>/identity.nk   the seed of a module
+//	modules/, identities.json      see package identity
 const (
 	agentFile    = "agent.json"
 	operatorFile = "operator.nk"
-	modulesDir   = "modules"
 )
-
-// runDirSize bounds the tmpfs that is mounted for the run directory.
-const runDirSize = "16m"
-
-// prepareRunDir makes sure that the run directory is in memory and that nobody
-// else can write to it: seeds must not reach a disk.
-func prepareRunDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	memory, err := inMemory(dir)
-	if err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	if !memory {
-		err := unix.Mount("tidemark", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0755,size="+runDirSize)
-		if err != nil {
-			return fmt.Errorf("run directory %s is on a disk, where seeds must not be, and mounting a tmpfs there says %w: set runDir to a path below /run, or run as root", dir, err)
-		}
-	}
-	if err := ours(dir); err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	modules := filepath.Join(dir, modulesDir)
-	if err := os.Mkdir(modules, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	if err := ours(modules); err != nil {
-		return fmt.Errorf("run directory: %w", err)
-	}
-	return os.Chmod(modules, 0o700)
-}
-
-// inMemory reports whether a directory is on a file system that has no disk.
-func inMemory(dir string) (bool, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return false, &fs.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	magic := uint32(s.Type) // signed, and of 32 bits on some platforms
-	return magic == unix.TMPFS_MAGIC || magic == unix.RAMFS_MAGIC, nil
-}
 
 // agentInfo is the content of agentFile.
 type agentInfo struct {
@@ -84,7 +40,7 @@ func (l *Leaf) writeOperator() error {
 	if err := os.Remove(seedFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	key, err := writeSeed(seedFile, 0o600)
+	key, err := identity.WriteSeed(seedFile, 0o600)
 	if err != nil {
 		return fmt.Errorf("operator's key: %w", err)
 	}
@@ -112,7 +68,7 @@ func Dial(runDir string) (conn *nats.Conn, device string, err error) {
 	if err := schema.CheckName(info.Device); err != nil {
 		return nil, "", fmt.Errorf("read %s: device: %w", filepath.Join(runDir, agentFile), err)
 	}
-	key, err := readSeed(info.OperatorSeedFile)
+	key, err := identity.ReadSeed(info.OperatorSeedFile)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, "", fmt.Errorf("%w: only the user that the agent runs as may, try sudo", err)
 	}

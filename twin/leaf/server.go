@@ -191,5 +191,7 @@ func serverOptions(c Config, host string, port int, a *admission, t *tunnel) (*s
 	return o, nil
 }
 
-// jetStreamDir is where JetStream keeps its streams, one folder below.
-func jetStreamDir(c Config) string { return filepath.Join(c.StateDir, "jetstream") }
+// jetStreamFolder is where JetStream keeps its streams, in the state directory.
+const jetStreamFolder = "jetstream"
+
+func jetStreamDir(c Config) string { return filepath.Join(c.StateDir, jetStreamFolder) }

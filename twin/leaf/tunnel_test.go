@@ -33,7 +33,7 @@ type remote struct {
 func newRemote(t *testing.T) *remote {
 	t.Helper()
 	r := &remote{t: t, site: newSite(t), way: harness.NewWay(t)}
-	r.hub = startHub(t, identity(t, r.site), 0, true, nil)
+	r.hub = startHub(t, deviceIdentity(t, r.site), 0, true, nil)
 	echo := r.hub.connect(t)
 	if _, err := echo.Subscribe("up.d1.echo", func(m *nats.Msg) { _ = m.Respond(m.Data) }); err != nil {
 		t.Fatal(err)

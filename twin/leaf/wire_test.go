@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
 // wire is a connection on which a test speaks the protocol itself.
@@ -93,7 +94,7 @@ func (w *wire) says(send, want string) bool {
 
 func (h *hostile) key(module string) nkeys.KeyPair {
 	h.t.Helper()
-	key, err := readSeed(h.seedFile(module))
+	key, err := identity.ReadSeed(h.seedFile(module))
 	if err != nil {
 		h.t.Fatal(err)
 	}
