@@ -16,7 +16,8 @@ import (
 // Bounds of what a report says of surroundings: the rest of it is many modules.
 const (
 	maxUnroutedReported = 32  // names, beside "others"
-	maxReasonReported   = 100 // characters of an override's who and why, and of a problem
+	maxReasonReported   = 100 // characters of an override's who and why, and of a lane's problem
+	maxProblemReported  = 300 // of the outbox's
 )
 
 // around looks at what a report says beside modules and revisions.
@@ -35,7 +36,7 @@ func (a around) look(ctx context.Context, report schema.Report) schema.Surroundi
 		s.Hub = &schema.HubReport{URL: a.config.Hub.URL, Linked: up, Since: since.UTC().Round(0)}
 	}
 	stats, problem := a.post.stats(ctx)
-	s.Outbox = &schema.OutboxReport{Lanes: lanes(stats.Lanes, time.Now(), s.Hub != nil && s.Hub.Linked), Problem: problem}
+	s.Outbox = &schema.OutboxReport{Lanes: lanes(stats.Lanes, time.Now(), s.Hub != nil && s.Hub.Linked), Problem: clipped(problem, maxProblemReported)}
 	s.Unrouted = most(stats.Unrouted)
 	for _, o := range a.leaf.Overrides() {
 		if len(s.Overrides) < schema.MaxOverridesReported {

@@ -17,7 +17,7 @@ func TestReportOfManyModulesIsTaken(t *testing.T) {
 	l := s.open()
 	s.declare(l, declared())
 	image := schema.Image("registry.example.com:5000/" + strings.Repeat("r", 229) + "@sha256:" + strings.Repeat("a", 64))
-	r := schema.Report{Phase: schema.PhaseHealthy, Modules: map[string]schema.ModuleReport{}}
+	r := schema.Report{Phase: schema.PhaseHealthy, Modules: map[string]schema.ModuleReport{}, Surroundings: fullSurroundings()}
 	for i := range 500 {
 		r.Modules[fmt.Sprintf("%s-%03d", strings.Repeat("m", 59), i)] = schema.ModuleReport{
 			RuntimeStatus: schema.RuntimeRunning, Image: image, Commit: strings.Repeat("c", 40),
@@ -43,6 +43,13 @@ func TestReportOfManyModulesIsTaken(t *testing.T) {
 		}
 		d := l.Documents()[0]
 		modules, _ := d.Properties.Reported.Values["modules"].(map[string]any)
+		outbox, _ := d.Properties.Reported.Values["outbox"].(map[string]any)
+		lanes, _ := outbox["lanes"].(map[string]any)
+		unrouted, _ := d.Properties.Reported.Values["unrouted"].(map[string]any)
+		overrides, _ := d.Properties.Reported.Values["overrides"].([]any)
+		if len(lanes) != 32 || len(unrouted) != 33 || len(overrides) != schema.MaxOverridesReported {
+			t.Errorf("%s: %d lanes, %d unrouted, %d overrides", name, len(lanes), len(unrouted), len(overrides))
+		}
 		if len(modules) != 500 || len(d.Encode()) > twin.MaxDocument {
 			t.Errorf("%s: %d modules in %d bytes", name, len(modules), len(d.Encode()))
 		}
@@ -53,4 +60,26 @@ func TestReportOfManyModulesIsTaken(t *testing.T) {
 	if r.Modules[strings.Repeat("m", 59)+"-000"].Evidence == nil || len(r.Refused.Reason) < 100_000 {
 		t.Error("the caller's report was changed")
 	}
+}
+
+// fullSurroundings are as large as an agent makes them.
+func fullSurroundings() schema.Surroundings {
+	name, text := strings.Repeat("n", 60), strings.Repeat("ä", 300)
+	s := schema.Surroundings{
+		Hub:      &schema.HubReport{URL: "tls://" + strings.Repeat("h", 250) + ":7422", Since: time.Now()},
+		Outbox:   &schema.OutboxReport{Lanes: map[string]schema.LaneReport{}, Problem: text},
+		Unrouted: map[string]uint64{"others": 1 << 50},
+		Clock:    &schema.ClockReport{Why: text},
+	}
+	lost := map[string]uint64{}
+	for _, reason := range []string{twin.LostTTL, twin.LostBound, twin.LostDamaged, twin.LostWiped, twin.LostDeferred, twin.LostSettled} {
+		lost[reason] = 1 << 50
+	}
+	for i := range 32 {
+		n := fmt.Sprintf("%s-%02d", name, i)
+		s.Outbox.Lanes[n] = schema.LaneReport{Pending: 1 << 50, Bytes: 1 << 40, Oldest: time.Now(), Delivered: 1 << 50, Refused: 1 << 50, Lost: lost, Problem: text}
+		s.Unrouted[n+"/"+name] = 1 << 50
+		s.Overrides = append(s.Overrides, schema.OverrideReport{Module: n, By: text, Reason: text, At: time.Now(), Until: time.Now()})
+	}
+	return s
 }
