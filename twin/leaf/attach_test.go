@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/netns"
 	"github.com/tidemark-edge/tidemark/twin"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
@@ -153,12 +154,25 @@ func TestAttach(t *testing.T) {
 	if got := p.say("report again"); got != "3" {
 		t.Errorf("answer after a restart: %s", got)
 	}
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer namespace.Close()
+	free := func() bool { // for another to listen at
+		return netns.Do(namespace, func() error {
+			other, err := net.Listen("tcp4", s.config.Listen)
+			if err == nil {
+				err = other.Close()
+			}
+			return err
+		}) == nil
+	}
+	if free() {
+		t.Error("there is no door")
+	}
 	p.end()
-	eventually(t, "the door is closed when the process has ended", func() bool {
-		l.doors.mu.Lock()
-		defer l.doors.mu.Unlock()
-		return len(l.doors.byRoom) == 0
-	})
+	eventually(t, "the door is closed when the process has ended", free)
 }
 
 func TestAttachOfRemovedModuleCloses(t *testing.T) {

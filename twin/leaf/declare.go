@@ -46,7 +46,7 @@ func (l *Leaf) Declare(_ context.Context, desired schema.Desired) error {
 		l.overrides.note(OverrideEvent{At: now, Module: e.Module, What: e.Why, Override: e.Override})
 	}
 	l.admitAll(desired.Modules)
-	l.doors.closeModules(keep)
+	l.doors.Keep(keep)
 	errServe := l.twins.serve(schemas)
 	errForget := identity.Forget(l.config.RunDir, keep)
 	errTell := l.tell(news)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 )
 
 const (
@@ -106,7 +108,7 @@ func (h *healer) ails() error {
 	if _, err := os.Stat(filepath.Join(h.dir(), server.JetStreamStoreDir)); errors.Is(err, fs.ErrNotExist) {
 		return errors.New("its files were removed")
 	}
-	health := s.Healthz(&server.HealthzOptions{Account: accountLocal, Details: true})
+	health := s.Healthz(&server.HealthzOptions{Account: admission.Local, Details: true})
 	for _, e := range health.Errors {
 		// A stream that could not be read is no reason: it would not be the next time.
 		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
@@ -308,7 +309,7 @@ func TestHostileNumbers(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if want := int32(1000 - maxModuleConnections + 1); refused.Load() != want {
+	if want := int32(1000 - admission.MaxConnections + 1); refused.Load() != want {
 		t.Errorf("%d connections were refused, want %d", refused.Load(), want)
 	}
 	closed := make(chan struct{}, 1)

@@ -28,6 +28,8 @@ import (
 
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
+	"github.com/tidemark-edge/tidemark/twin/leaf/door"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
 )
@@ -67,14 +69,14 @@ type Config struct {
 type Leaf struct {
 	config    Config
 	server    *embedded
-	admission *admission
+	admission *admission.Admission
 	keyring   *identity.Keyring // guarded by declaring
 	agent     nkeys.KeyPair     // of our own connections inside the device; never leaves the process
 	uplink    nkeys.KeyPair     // of our own connections to the hub; never leaves the process
 	ledger    *ledger.Ledger
 	twins     *twins
 	link      *link
-	doors     *doors
+	doors     *door.Doors
 	methods   *methods
 	courier   *courier
 	overrides *overrides
@@ -128,7 +130,7 @@ func Open(ctx context.Context, config Config) (_ *Leaf, err error) {
 	if err := l.writeOperator(); err != nil {
 		return nil, err
 	}
-	if l.doors, err = newDoors(l.server.port, l.admission, l.warn); err != nil {
+	if l.doors, err = door.New(l.server.port, l.admission, l.warn); err != nil {
 		return nil, err
 	}
 	if l.link, err = watchServer(l.server, l.admission, l.log); err != nil {
@@ -201,8 +203,8 @@ func (l *Leaf) makeKeys() error {
 	if l.uplink, err = nkeys.CreateUser(); err != nil {
 		return err
 	}
-	l.admission = newAdmission(l.config.Device, l.config.clock.Uptime)
-	return errors.Join(l.admission.allow(l.agent, accountLocal), l.admission.allow(l.uplink, accountUplink))
+	l.admission = admission.New(l.config.Device, l.config.Grants, l.config.clock.Uptime)
+	return errors.Join(l.admission.Allow(l.agent, admission.Local), l.admission.Allow(l.uplink, admission.Uplink))
 }
 
 // Close ends all connections, the server and the doors in the modules'
@@ -217,7 +219,7 @@ func (l *Leaf) Close() error {
 		l.methods.close()
 	}
 	if l.doors != nil {
-		l.doors.close()
+		l.doors.Close()
 	}
 	if l.link != nil {
 		l.link.close()

@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
@@ -73,7 +74,7 @@ func remoteHub(c Config, t *tunnel) (*server.RemoteLeafOpts, error) {
 		return nil, err
 	}
 	r := &server.RemoteLeafOpts{
-		LocalAccount:            accountUplink,
+		LocalAccount:            admission.Uplink,
 		URLs:                    []*url.URL{u},
 		Nkey:                    string(seed),
 		DenyImports:             local,
@@ -130,12 +131,12 @@ type link struct {
 
 // watchServer follows the server's own events, and looks now and then all the
 // same.
-func watchServer(s *embedded, a *admission, log *log) (*link, error) {
+func watchServer(s *embedded, a *admission.Admission, log *log) (*link, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
 	}
-	if err := a.allow(key, accountSystem); err != nil {
+	if err := a.Allow(key, admission.System); err != nil {
 		return nil, err
 	}
 	k := &link{server: s, since: time.Now(), changed: make(chan struct{}), done: make(chan struct{})}
@@ -149,8 +150,8 @@ func watchServer(s *embedded, a *admission, log *log) (*link, error) {
 		default:
 		}
 	}
-	_, errConnect := k.system.Subscribe("$SYS.ACCOUNT."+accountUplink+".*", note)
-	_, errLeaf := k.system.Subscribe("$SYS.ACCOUNT."+accountUplink+".LEAFNODE.CONNECT", note)
+	_, errConnect := k.system.Subscribe("$SYS.ACCOUNT."+admission.Uplink+".*", note)
+	_, errLeaf := k.system.Subscribe("$SYS.ACCOUNT."+admission.Uplink+".LEAFNODE.CONNECT", note)
 	if err := errors.Join(errConnect, errLeaf); err != nil {
 		k.system.Close()
 		return nil, err

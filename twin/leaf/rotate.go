@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/tidemark-edge/tidemark/schema"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
@@ -74,7 +73,7 @@ func (l *Leaf) rotate(module string, grace time.Duration) error {
 	if err != nil {
 		return err
 	}
-	now := l.admission.uptime()
+	now := l.config.clock.Uptime()
 	if err := l.keyring.Retire(module, before, now, now+grace); err != nil {
 		return err
 	}
@@ -82,7 +81,7 @@ func (l *Leaf) rotate(module string, grace time.Duration) error {
 		return err
 	}
 	l.admit(module)
-	l.admission.recall(module)
+	l.admission.Recall(module)
 	return nil
 }
 
@@ -93,11 +92,7 @@ func (l *Leaf) admitAll(modules []schema.Module) {
 	if err := l.keyring.Declare(modules); err != nil {
 		l.warn(fmt.Errorf("identities: %w; after a restart of the agent modules wait for what they are allowed until definitions are read", err))
 	}
-	scopes := make(map[string]*server.Permissions, len(modules))
-	for _, m := range modules {
-		scopes[m.Name] = modulePermissions(l.config.Device, m.Name, granted(m.Identity.Allow, l.config.Grants))
-	}
-	l.admission.declare(scopes)
+	l.admission.Declare(modules)
 	for _, m := range modules {
 		l.admit(m.Name)
 	}
@@ -113,11 +108,11 @@ func (l *Leaf) admit(module string) {
 		return
 	}
 	keys := map[string]time.Duration{}
-	for _, old := range l.keyring.Old(module, l.admission.uptime()) {
+	for _, old := range l.keyring.Old(module, l.config.clock.Uptime()) {
 		keys[old.Key] = old.Until
 	}
 	keys[public] = 0
-	l.admission.key(module, keys)
+	l.admission.Admit(module, keys)
 }
 
 // admitBefore admits the modules that were declared when the last agent ended.
@@ -138,7 +133,7 @@ func (l *Leaf) expireKeys(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			l.admission.expire()
+			l.admission.Expire()
 		}
 	}
 }
@@ -162,9 +157,12 @@ func (l *Leaf) Identities() ([]ModuleIdentity, error) {
 // identityOf describes one. The caller holds declaring.
 func (l *Leaf) identityOf(module string) (ModuleIdentity, error) {
 	i := ModuleIdentity{
-		Module: module, Address: schema.Address(l.config.Device, module), Connections: l.admission.connections(module),
+		Module: module, Address: schema.Address(l.config.Device, module),
 	}
-	uptime, now := l.admission.uptime(), time.Now()
+	for _, n := range l.admission.Connections(module) {
+		i.Connections += n
+	}
+	uptime, now := l.config.clock.Uptime(), time.Now()
 	for _, old := range l.keyring.Old(module, uptime) {
 		i.Old = append(i.Old, OldKey{old.Key, now.Add(old.Until - uptime).UTC().Truncate(time.Second)})
 	}
@@ -181,4 +179,11 @@ func (l *Leaf) identityOf(module string) (ModuleIdentity, error) {
 		i.Since = since.UTC().Truncate(time.Second)
 	}
 	return i, err
+}
+
+// Permits says whether the device's owner lets the identity of every module do what
+// its definition allows it. What the owner does not grant is not given to a module in
+// any case; this is how a person learns of it before anything changes.
+func Permits(desired schema.Desired, grants schema.Grants) error {
+	return admission.Permits(desired, grants)
 }

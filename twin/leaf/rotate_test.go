@@ -89,15 +89,7 @@ func TestRotateWithoutARestart(t *testing.T) {
 		m, errOld := old.Request("devices.d1.modules.sensor.twin.get", nil, time.Second)
 		return errNew == nil && errOld == nil && len(m.Data) > 0
 	})
-	keys := func() map[string]int {
-		l.admission.mu.Lock()
-		defer l.admission.mu.Unlock()
-		with := map[string]int{}
-		for _, public := range l.admission.tenants["sensor"].conns {
-			with[public]++
-		}
-		return with
-	}
+	keys := func() map[string]int { return l.admission.Connections("sensor") }
 	if got := keys(); got[before] != 1 || got[i.PublicKey] != 1 {
 		t.Errorf("connections by key: %v", got)
 	}
@@ -112,7 +104,7 @@ func TestRotateWithoutARestart(t *testing.T) {
 	l = s.open()
 	eventually(t, "both are back", func() bool { got := keys(); return got[before] == 1 && got[i.PublicKey] == 1 })
 	clock.extra.Store(int64(59 * time.Minute))
-	l.admission.expire()
+	l.admission.Expire()
 	if got := keys(); got[before] != 1 {
 		t.Errorf("the old key ended early: %v", got)
 	}
@@ -196,7 +188,7 @@ func TestRotationThatWasCutShort(t *testing.T) {
 	l.Close()
 	l = s.open()
 	clock.extra.Store(int64(time.Hour))
-	l.admission.expire()
+	l.admission.Expire()
 	get(t, s.module(l, "sensor"), "sensor")
 }
 
@@ -284,7 +276,7 @@ func TestAllowanceTakesEffectAtOnce(t *testing.T) {
 	l.Close()
 	l = s.open()
 	eventually(t, "the call is allowed after a restart", works)
-	cuts := l.admission.connections("line")
+	cuts := len(l.admission.Connections("line"))
 	s.declare(l, allowed("line", allow, "camera")) // the same again
 	if !works() || cuts != 1 {
 		t.Error("the same again cut the connection")

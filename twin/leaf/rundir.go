@@ -13,6 +13,7 @@ import (
 	"github.com/tidemark-edge/tidemark/internal/durable"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 )
 
@@ -44,7 +45,7 @@ func (l *Leaf) writeOperator() error {
 	if err != nil {
 		return fmt.Errorf("operator's key: %w", err)
 	}
-	if err := l.admission.allow(key, accountLocal); err != nil {
+	if err := l.admission.Allow(key, admission.Local); err != nil {
 		return err
 	}
 	stateDir, err := filepath.Abs(l.config.StateDir)

@@ -11,13 +11,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-)
 
-// The two accounts; see the package comment.
-const (
-	accountLocal  = "LOCAL"
-	accountUplink = "UPLINK"
-	accountSystem = "$SYS"
+	"github.com/tidemark-edge/tidemark/twin/leaf/admission"
 )
 
 // What one client may take, so that a module that runs wild harms only itself.
@@ -36,7 +31,7 @@ type embedded struct {
 	config    Config
 	host      string
 	port      int // 0 until the first start: a free one
-	admission *admission
+	admission *admission.Admission
 	log       *log
 
 	mu     sync.Mutex
@@ -115,7 +110,7 @@ func (e *embedded) startServer(ctx context.Context, t *tunnel) (*server.Server, 
 	if err != nil {
 		return nil, err
 	}
-	e.admission.serve(s) // before the first client can ask
+	e.admission.Serve(s) // before the first client can ask
 	e.log.begin()
 	s.SetLoggerV2(e.log, false, false, false)
 	started := make(chan struct{})
@@ -141,7 +136,7 @@ func (e *embedded) startServer(ctx context.Context, t *tunnel) (*server.Server, 
 	}
 }
 
-func serverOptions(c Config, host string, port int, a *admission, t *tunnel) (*server.Options, error) {
+func serverOptions(c Config, host string, port int, a *admission.Admission, t *tunnel) (*server.Options, error) {
 	store := jetStreamDir(c)
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		return nil, err

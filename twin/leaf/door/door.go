@@ -1,4 +1,4 @@
-package leaf
+package door
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 )
 
 // watch closes the door when its process has ended.
-func (d *doors) watch(o *door) {
+func (d *Doors) watch(o *door) {
 	// A pidfd becomes readable when its process ends. The runtime's poller waits
 	// for that with no thread of its own.
 	conn, err := o.process.SyscallConn()
@@ -30,7 +30,7 @@ func (d *doors) watch(o *door) {
 
 // shut closes a door and every connection that came in by it. The caller holds
 // d.mu.
-func (d *doors) shut(o *door) {
+func (d *Doors) shut(o *door) {
 	o.listener.Close()
 	o.process.Close()
 	for c := range o.conns {
@@ -41,8 +41,8 @@ func (d *doors) shut(o *door) {
 	}
 }
 
-// closeModules shuts the doors of all modules but these.
-func (d *doors) closeModules(keep map[string]bool) {
+// Keep shuts the doors of all modules but these.
+func (d *Doors) Keep(keep map[string]bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for r, o := range d.byRoom {
@@ -52,7 +52,8 @@ func (d *doors) closeModules(keep map[string]bool) {
 	}
 }
 
-func (d *doors) close() {
+// Close shuts all doors, for good.
+func (d *Doors) Close() {
 	d.mu.Lock()
 	d.closed = true
 	for _, o := range d.byRoom {
@@ -63,7 +64,7 @@ func (d *doors) close() {
 }
 
 // accept passes connections on to the server until the door is shut.
-func (d *doors) accept(o *door) {
+func (d *Doors) accept(o *door) {
 	for {
 		conn, err := o.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -91,7 +92,7 @@ func (d *doors) accept(o *door) {
 	}
 }
 
-func (d *doors) enter(o *door, c net.Conn) bool {
+func (d *Doors) enter(o *door, c net.Conn) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.byRoom[o.room] != o {
@@ -102,7 +103,7 @@ func (d *doors) enter(o *door, c net.Conn) bool {
 	return true
 }
 
-func (d *doors) leave(o *door, c net.Conn) {
+func (d *Doors) leave(o *door, c net.Conn) {
 	c.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,15 +113,15 @@ func (d *doors) leave(o *door, c net.Conn) {
 // pass connects a client to the server over the device's own loopback, where
 // the kernel moves the bytes. The source port tells the server's admission whose
 // door it was, before the client can say a word.
-func (d *doors) pass(module string, client net.Conn) {
+func (d *Doors) pass(module string, client net.Conn) {
 	inside, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(d.port)))
 	if err != nil {
 		return // the server is closing
 	}
 	defer inside.Close()
 	port := inside.LocalAddr().(*net.TCPAddr).Port
-	d.admission.cameBy(port, module)
-	defer d.admission.left(port)
+	d.gate.CameBy(port, module)
+	defer d.gate.Left(port)
 	done := make(chan struct{}, 2)
 	copyTo := func(to, from net.Conn) {
 		_, _ = io.Copy(to, from) // its end, clean or not, is the end of the connection

@@ -1,8 +1,12 @@
-package leaf
+// Package admission decides who may connect to the leaf and what each may do there:
+// keys, and scopes. It is asked on every connect, so it follows the declared modules
+// with no reload, and no network.
+package admission
 
 import (
 	"maps"
 	"net"
+	"reflect"
 	"sync"
 	"time"
 
@@ -10,21 +14,29 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/tidemark-edge/tidemark/internal/challenge"
+	"github.com/tidemark-edge/tidemark/schema"
 )
 
-// maxModuleConnections is how many connections one module may have at a time.
-const maxModuleConnections = 8
+// The accounts; see package leaf.
+const (
+	Local  = "LOCAL"
+	Uplink = "UPLINK"
+	System = "$SYS"
+)
 
-// admission decides who may connect and what for. It is the server's
-// CustomClientAuthentication: it is asked on every connect, so it follows the
-// declared modules with no reload.
-type admission struct {
+// MaxConnections is how many connections one module may have at a time.
+const MaxConnections = 8
+
+// Admission is the server's CustomClientAuthentication. Its methods may be called at
+// the same time.
+type Admission struct {
 	device string
+	grants schema.Grants        // what definitions may allow
 	uptime func() time.Duration // of this boot: what keys are counted down by
 
 	mu      sync.Mutex
 	server  *server.Server     // nil until the server runs
-	grants  map[string]*grant  // by public NKey
+	keys    map[string]*grant  // by public NKey
 	tenants map[string]*tenant // declared modules, by name
 	ports   map[int]string     // module whose door a connection came in by, by source port
 }
@@ -43,15 +55,17 @@ type tenant struct {
 	conns       map[uint64]string // the key of each of its connections
 }
 
-func newAdmission(device string, uptime func() time.Duration) *admission {
-	return &admission{
-		device: device, uptime: uptime,
-		grants: map[string]*grant{}, tenants: map[string]*tenant{}, ports: map[int]string{},
+// New admits nobody yet. grants is what the device's owner lets definitions allow, and
+// uptime how long the machine has run, which keys are counted down by.
+func New(device string, grants schema.Grants, uptime func() time.Duration) *Admission {
+	return &Admission{
+		device: device, grants: grants, uptime: uptime,
+		keys: map[string]*grant{}, tenants: map[string]*tenant{}, ports: map[int]string{},
 	}
 }
 
-// serve tells which server asks from now on. Connections to one before it are none.
-func (a *admission) serve(s *server.Server) {
+// Serve tells which server asks from now on. Connections to one before it are none.
+func (a *Admission) Serve(s *server.Server) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = s
@@ -60,44 +74,49 @@ func (a *admission) serve(s *server.Server) {
 	}
 }
 
-// allow admits a key of our own to everything in an account.
-func (a *admission) allow(key nkeys.KeyPair, account string) error {
+// Allow admits a key of our own to everything in an account.
+func (a *Admission) Allow(key nkeys.KeyPair, account string) error {
 	public, err := key.PublicKey()
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.grants[public] = &grant{account: account}
+	a.keys[public] = &grant{account: account}
 	return nil
 }
 
-// declare admits exactly these modules, with these permissions, each as soon as
-// it has a key. The connections of all others end, and those of a module whose
-// permissions are other ones now, which then comes back with those.
-func (a *admission) declare(modules map[string]*server.Permissions) {
+// Declare admits exactly these modules, with what the device's owner grants of what
+// they are allowed, each as soon as it has a key. The connections of all others end,
+// and those of a module that may do other things now, which then comes back with
+// those.
+func (a *Admission) Declare(modules []schema.Module) {
+	scopes := make(map[string]*server.Permissions, len(modules))
+	for _, m := range modules {
+		scopes[m.Name] = scope(a.device, m.Name, granted(m.Identity.Allow, a.grants))
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for name, t := range a.tenants {
-		if _, ok := modules[name]; !ok {
+		if _, ok := scopes[name]; !ok {
 			a.dismiss(t)
 		}
 	}
-	for name, permissions := range modules {
+	for name, permissions := range scopes {
 		t := a.tenants[name]
 		switch {
 		case t == nil:
 			a.tenants[name] = &tenant{name: name, permissions: permissions, conns: map[uint64]string{}}
-		case !samePermissions(t.permissions, permissions):
+		case !reflect.DeepEqual(t.permissions, permissions):
 			t.permissions = permissions
 			a.cut(t, "")
 		}
 	}
 }
 
-// key has a declared module admitted by these public keys only, each until the uptime
+// Admit has a declared module admitted by these public keys only, each until the uptime
 // that it maps to; 0 is for ever. Any other ends, with its connections.
-func (a *admission) key(module string, keys map[string]time.Duration) {
+func (a *Admission) Admit(module string, keys map[string]time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t := a.tenants[module]
@@ -106,12 +125,12 @@ func (a *admission) key(module string, keys map[string]time.Duration) {
 	}
 	a.revoke(t, func(public string, _ *grant) bool { _, ok := keys[public]; return !ok })
 	for public, until := range keys {
-		a.grants[public] = &grant{account: accountLocal, tenant: t, until: until}
+		a.keys[public] = &grant{account: Local, tenant: t, until: until}
 	}
 }
 
-// recall ends a module's connections, so that its clients come back.
-func (a *admission) recall(module string) {
+// Recall ends a module's connections, so that its clients come back.
+func (a *Admission) Recall(module string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if t := a.tenants[module]; t != nil {
@@ -119,8 +138,8 @@ func (a *admission) recall(module string) {
 	}
 }
 
-// expire ends the keys whose time is over, and what is connected with them.
-func (a *admission) expire() {
+// Expire ends the keys whose time is over, and what is connected with them.
+func (a *Admission) Expire() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := a.uptime()
@@ -130,24 +149,24 @@ func (a *admission) expire() {
 }
 
 // dismiss takes a module's keys away and ends its connections.
-func (a *admission) dismiss(t *tenant) {
+func (a *Admission) dismiss(t *tenant) {
 	a.revoke(t, func(string, *grant) bool { return true })
 	delete(a.tenants, t.name)
 }
 
 // revoke takes those keys of a module away that end says, and ends the
-// connections with them.
-func (a *admission) revoke(t *tenant, end func(public string, g *grant) bool) {
-	for public, g := range a.grants {
+// Connections with them.
+func (a *Admission) revoke(t *tenant, end func(public string, g *grant) bool) {
+	for public, g := range a.keys {
 		if g.tenant == t && end(public, g) {
-			delete(a.grants, public)
+			delete(a.keys, public)
 			a.cut(t, public)
 		}
 	}
 }
 
 // cut ends a module's connections with this key, or with any when it is empty.
-func (a *admission) cut(t *tenant, public string) {
+func (a *Admission) cut(t *tenant, public string) {
 	for id, with := range t.conns {
 		if public != "" && with != public {
 			continue
@@ -160,42 +179,44 @@ func (a *admission) cut(t *tenant, public string) {
 	}
 }
 
-// connections is how many connections a module has.
-func (a *admission) connections(module string) int {
+// Connections counts the connections that a module has, by the key of each.
+func (a *Admission) Connections(module string) map[string]int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	t := a.tenants[module]
-	if t == nil || a.server == nil {
-		return 0
+	with := map[string]int{}
+	if t := a.tenants[module]; t != nil && a.server != nil {
+		a.sweep(t)
+		for _, public := range t.conns {
+			with[public]++
+		}
 	}
-	a.sweep(t)
-	return len(t.conns)
+	return with
 }
 
-// cameBy notes that the connection from this source port came in by the door of
+// CameBy notes that the connection from this source port came in by the door of
 // a module, so that it can be nobody else.
-func (a *admission) cameBy(port int, module string) {
+func (a *Admission) CameBy(port int, module string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ports[port] = module
 }
 
-// left forgets a source port.
-func (a *admission) left(port int) {
+// Left forgets a source port.
+func (a *Admission) Left(port int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.ports, port)
 }
 
 // Check implements server.Authentication.
-func (a *admission) Check(c server.ClientAuthentication) bool {
+func (a *Admission) Check(c server.ClientAuthentication) bool {
 	if c.Kind() != server.CLIENT || !challenge.Answered(c.GetOpts().Nkey, c.GetOpts().Sig, c.GetNonce()) {
 		return false
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	public := c.GetOpts().Nkey
-	g, ok := a.grants[public]
+	g, ok := a.keys[public]
 	if !ok || a.server == nil || g.until > 0 && g.until <= a.uptime() {
 		return false
 	}
@@ -218,7 +239,7 @@ func (a *admission) Check(c server.ClientAuthentication) bool {
 }
 
 // door is the module whose door a connection came in by.
-func (a *admission) door(from net.Addr) (module string, ok bool) {
+func (a *Admission) door(from net.Addr) (module string, ok bool) {
 	tcp, isTCP := from.(*net.TCPAddr)
 	if !isTCP {
 		return "", false
@@ -228,9 +249,9 @@ func (a *admission) door(from net.Addr) (module string, ok bool) {
 }
 
 // count adds a connection to a module's, unless it has too many already.
-func (a *admission) count(t *tenant, id uint64, public string) bool {
+func (a *Admission) count(t *tenant, id uint64, public string) bool {
 	a.sweep(t)
-	if _, again := t.conns[id]; !again && len(t.conns) >= maxModuleConnections { // a client may say CONNECT twice
+	if _, again := t.conns[id]; !again && len(t.conns) >= MaxConnections { // a client may say CONNECT twice
 		return false
 	}
 	t.conns[id] = public
@@ -238,6 +259,6 @@ func (a *admission) count(t *tenant, id uint64, public string) bool {
 }
 
 // sweep forgets connections that are no more.
-func (a *admission) sweep(t *tenant) {
+func (a *Admission) sweep(t *tenant) {
 	maps.DeleteFunc(t.conns, func(id uint64, _ string) bool { return a.server.GetClient(id) == nil })
 }
