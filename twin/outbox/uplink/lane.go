@@ -270,6 +270,10 @@ func (l *lane) oldLive() uint64 {
 // confirmed takes that the hub has a side at its place.
 func (l *lane) confirmed(ctx context.Context, s *side, now time.Time) error {
 	_, last, _ := l.Queue.Span()
+	if at := s.place.Epoch; !s.late && l.state.Began && l.rank(at) == 0 && at != "" && at != l.state.Behind {
+		l.broken = true // of what was before, nothing is known
+		return l.renew(ctx, fmt.Errorf("the hub holds messages of epoch %s, of which the disk knows nothing", short(at)), now)
+	}
 	if s.place.Epoch == l.state.Life.Epoch {
 		switch {
 		case s.place.Seq > max(last, l.state.Life.Base):
@@ -313,7 +317,7 @@ func (l *lane) begin(now time.Time) error {
 		return nil
 	}
 	next := l.state
-	next.Began = true
+	next.Began, next.Behind = true, l.live.place.Epoch
 	return l.save(next, now)
 }
 

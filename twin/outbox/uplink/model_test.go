@@ -150,7 +150,7 @@ func (w *world) step(evil bool) {
 		w.on(func() { panic(crash{}) })
 	case n < 94:
 		w.full = w.chance(4)
-	case n < 95 && w.chance(2):
+	case n < 95 && (l.copy == nil || w.chance(2)) && w.durable(l.Name).Began: // nobody knows an older one from a new one
 		l.copy = l.queue.copy()
 	case n < 95 && evil && w.chance(3):
 		w.damage(l)
@@ -200,6 +200,7 @@ func (w *world) answer() {
 	}
 	if a.life == w.life && !w.chance(10) {
 		w.sender.answered(context.Background(), a.id, a.at, a.refused, w.now)
+		w.mayStand()
 	}
 }
 
@@ -251,6 +252,7 @@ func (w *world) damage(l *fakeLane) {
 		}
 		w.boot()
 		l.queue.goBack(l.copy)
+		w.talk() // before there is anything new; otherwise nobody can know
 	case 4:
 		w.states[l.Name] = []byte(`{"version":1}`)
 		l.renewed = true
@@ -261,23 +263,8 @@ func (w *world) damage(l *fakeLane) {
 
 // quiet lets everything come to an end: the link is up and nothing gets lost.
 func (w *world) quiet() {
-	ctx := context.Background()
 	for round := range 400 {
-		w.sender.pump(ctx, w.now)
-		idle := len(w.requests) == 0
-		for _, r := range w.requests {
-			at, err := w.hub.take(r.data)
-			if r.life == w.life {
-				w.answers = append(w.answers, answer{r.life, r.id, at, err})
-			}
-		}
-		w.requests = nil
-		for _, a := range w.answers {
-			if a.life == w.life {
-				w.sender.answered(ctx, a.id, a.at, a.refused, w.now)
-			}
-		}
-		w.answers = nil
+		idle := w.talk()
 		if idle && round > 20 && w.settled() {
 			return
 		}
@@ -286,6 +273,28 @@ func (w *world) quiet() {
 			w.sender.kick() // a hub that was restored was away
 		}
 	}
+}
+
+// talk has the device send all that it may, and the hub answer all. It reports
+// whether there was nothing.
+func (w *world) talk() (idle bool) {
+	w.sender.pump(context.Background(), w.now)
+	idle = len(w.requests) == 0
+	for _, r := range w.requests {
+		at, err := w.hub.take(r.data)
+		if r.life == w.life {
+			w.answers = append(w.answers, answer{r.life, r.id, at, err})
+		}
+	}
+	w.requests = nil
+	for _, a := range w.answers {
+		if a.life == w.life {
+			w.sender.answered(context.Background(), a.id, a.at, a.refused, w.now)
+			w.mayStand()
+		}
+	}
+	w.answers = nil
+	return idle
 }
 
 func (w *world) settled() bool {
@@ -299,7 +308,7 @@ func (w *world) settled() bool {
 
 // check says what is wrong with what the hub has.
 func (w *world) check() error {
-	var errs []error
+	errs := slices.Clone(w.wrong)
 	for _, l := range w.lanes {
 		if err := w.checkLane(l); err != nil {
 			errs = append(errs, fmt.Errorf("lane %s (%s, ttl %v): %w", l.Name, map[bool]string{true: "live first", false: "strict"}[l.LiveFirst], l.TTL, err))

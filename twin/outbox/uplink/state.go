@@ -18,6 +18,11 @@ type state struct {
 	Life  life  `json:"life"`
 	Old   *life `json:"old,omitempty"`   // the one before, in which there was something: the hub may not know all of it
 	Began bool  `json:"began,omitempty"` // something of Life may have been sent
+
+	// Behind is the epoch in which the hub had the lane when Life began to be sent.
+	// Where it has the lane in one that is neither that nor known otherwise, another
+	// life of the queue came after this one: the disk is an older one again.
+	Behind string `json:"behind,omitempty"`
 }
 
 const (

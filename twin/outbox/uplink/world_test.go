@@ -35,6 +35,7 @@ type world struct {
 	requests []request
 	answers  []answer
 	warned   []error
+	wrong    []error        // what must never happen, at no step
 	counts   map[string]int // how often something worth testing happened
 }
 
@@ -115,6 +116,7 @@ func (q *fakeQueue) Read(_ context.Context, after uint64, maxBytes int) (out []q
 }
 
 func (q *fakeQueue) Remove(_ context.Context, upTo uint64) error {
+	q.w.mayRemove(q, upTo)
 	q.w.maybeCrash()
 	q.floor = max(q.floor, min(upTo, q.last))
 	if q.w.chance(2) {
@@ -244,8 +246,9 @@ func (q *fakeQueue) goBack(c *diskCopy) {
 
 // fakeHub does what twin.Batch says.
 type fakeHub struct {
-	w   *world
-	log []entry
+	w    *world
+	log  []entry
+	ever map[place]bool // what account was ever given of, also where it went back since
 }
 
 // entry is one message in the hub's stream.
@@ -289,16 +292,78 @@ func (h *fakeHub) take(data []byte) (twin.Position, error) {
 	}
 	switch {
 	case at == b.Prev:
-		h.log = append(h.log, entries...)
+		h.store(entries)
 	case at.Epoch == b.Epoch && b.Prev.Epoch == b.Epoch && at.Seq >= b.From-1:
 		for i, e := range entries {
 			if e.From == at.Seq+1 {
-				h.log = append(h.log, entries[i:]...)
+				h.store(entries[i:])
 				break
 			}
 		}
 	}
 	return h.place(b.Lane), nil
+}
+
+func (h *fakeHub) store(entries []entry) {
+	h.log = append(h.log, entries...)
+	if h.ever == nil {
+		h.ever = map[place]bool{}
+	}
+	for _, e := range entries {
+		for seq := e.From; seq <= e.To && e.Reason != twin.LostDeferred; seq++ {
+			h.ever[place{e.epoch, seq}] = true
+		}
+	}
+}
+
+// mayRemove: the disk lets go of what the hub has, or knows why it will not come. One
+// that is older than it was does not know all that was deferred.
+func (w *world) mayRemove(q *fakeQueue, upTo uint64) {
+	if q.lane.lostEnd {
+		return
+	}
+	noted := w.durable(q.lane.Name).Life.Noted
+	for _, r := range q.records {
+		for seq := r.From; seq <= min(r.Last(), upTo); seq++ {
+			if _, in := noted.at(seq); !in && !w.hub.ever[place{q.epoch, seq}] {
+				w.wrong = append(w.wrong, fmt.Errorf("lane %s: %d of epoch %s leaves the disk, and the hub has no account of it", q.lane.Name, seq, q.epoch))
+			}
+		}
+	}
+}
+
+// maySend: before anything goes to the hub, the disk knows of what is deferred what the
+// process does. Otherwise the next process would send it as what it was not.
+func (w *world) maySend(data []byte) {
+	b, err := twin.ReadBatch(data)
+	if err != nil || len(b.Items) == 0 {
+		return
+	}
+	for _, l := range w.sender.lanes {
+		if there := w.durable(l.Name); (b.Lane == l.Name || b.Lane == twin.Late(l.Name)) && !slices.Equal(there.Life.Deferred, l.state.Life.Deferred) {
+			w.wrong = append(w.wrong, fmt.Errorf("%s: a batch goes while %v is deferred, and the disk says %v", b.Lane, l.state.Life.Deferred, there.Life.Deferred))
+		}
+	}
+}
+
+// mayStand: where the hub holds more of an epoch than the disk, the next messages
+// would get names that others have.
+func (w *world) mayStand() {
+	for _, l := range w.sender.lanes {
+		_, last, _ := l.Queue.Span()
+		if p := l.live.place; l.live.known && p.Epoch == l.Queue.Epoch() && p.Seq > last {
+			w.wrong = append(w.wrong, fmt.Errorf("lane %s: the hub holds messages up to %d, the disk up to %d, and the epoch goes on", l.Name, p.Seq, last))
+		}
+	}
+}
+
+// durable is the state that the next process finds; empty where it finds none.
+func (w *world) durable(lane string) state {
+	s, err := decodeState(w.states[lane])
+	if err != nil {
+		return state{}
+	}
+	return s
 }
 
 func (w *world) poisoned(lane string, id uint64) bool {
@@ -360,6 +425,7 @@ type fakeLink struct {
 }
 
 func (l fakeLink) send(id uint64, data []byte) error {
+	l.w.maySend(data)
 	l.w.maybeCrash()
 	if l.w.danger && l.w.chance(100) {
 		return errors.New("the connection is closed")
