@@ -395,6 +395,32 @@ func commitWithOneWrongLane(t *testing.T, own bool) {
 	}
 }
 
+// TestAnotherStoresBesideTheHub: what the hub believes of its own server's stream is
+// wrong again and again, and what it sent ahead has to be given up.
+func TestAnotherStoresBesideTheHub(t *testing.T) {
+	c := newCloud(t)
+	nc := c.operator()
+	other, err := newIntake(nc, nc, true, func(err error) { t.Log(err) })
+	if err == nil {
+		err = other.open() // each takes a part of the requests
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.close()
+	var all sync.WaitGroup
+	for d := range 8 {
+		all.Go(func() { scatter(t, nc, fmt.Sprintf("d%d", d), 200) })
+	}
+	all.Wait()
+	for d := range 8 {
+		if got := c.came(fmt.Sprintf("d%d", d), ""); !slices.Equal(got, numbers(1, 200)) {
+			t.Errorf("d%d: %d", d, len(got))
+		}
+		c.audited(fmt.Sprintf("d%d", d))
+	}
+}
+
 // TestPlacesInMemoryAreBounded has more lanes than the hub remembers.
 func TestPlacesInMemoryAreBounded(t *testing.T) {
 	c := newCloud(t)
