@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strings"
 	"time"
 
@@ -18,6 +19,11 @@ const (
 	// gcPercent trades a little processor time for a heap that is at most half
 	// as large again as what is in use.
 	gcPercent = 50
+	// memoryBound is what the Go runtime may take from the system without being
+	// urged to give back, in bytes: a backlog on its way to the hub, in blocks of
+	// 8 MiB, would otherwise make it twice as large as it needs to be. An agent with
+	// more in use than this has no use for the bound; see bound.
+	memoryBound = 72 << 20
 	// restPeriod is how long the agent must have been at rest.
 	restPeriod = 10 * time.Second
 	// atRest is the processor time in a period below which it was: a tenth of a
@@ -30,6 +36,7 @@ const (
 // again soon. The kernel brings those back that are.
 func settle(ctx context.Context) {
 	debug.SetGCPercent(gcPercent)
+	bound()
 	tick := time.NewTicker(restPeriod)
 	defer tick.Stop()
 	for worked, before := true, processorTime(); ; {
@@ -38,6 +45,7 @@ func settle(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		bound()
 		now := processorTime()
 		resting := now-before < atRest
 		if resting && worked {
@@ -46,6 +54,15 @@ func settle(ctx context.Context) {
 		}
 		worked, before = !resting, now
 	}
+}
+
+// bound has the runtime collect more eagerly towards memoryBound, or towards
+// what gcPercent allows where that is more: a bound below what is in use would
+// have it collect without end.
+func bound() {
+	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(live)
+	debug.SetMemoryLimit(max(memoryBound, int64(live[0].Value.Uint64())*(100+gcPercent)/100))
 }
 
 // processorTime is what this process has used.
