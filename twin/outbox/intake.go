@@ -180,9 +180,14 @@ func turnAway(by map[*lane][]*letter) {
 func storeLane(ctx context.Context, to *lane, letters []*letter, stamp queue.Stamp, mu *sync.Mutex) {
 	for len(letters) > 0 {
 		r := queue.Record{Stored: stamp}
-		for r.Count < len(letters) && r.Count < twin.MaxItems && (r.Count == 0 || len(r.Items)+len(letters[r.Count].encoded) <= queue.MaxRecord) {
-			r.Items = append(r.Items, letters[r.Count].encoded...)
+		size := 0
+		for r.Count < len(letters) && r.Count < twin.MaxItems && (r.Count == 0 || size+len(letters[r.Count].encoded) <= queue.MaxRecord) {
+			size += len(letters[r.Count].encoded)
 			r.Count++
+		}
+		r.Items = make([]byte, 0, size)
+		for _, l := range letters[:r.Count] {
+			r.Items = append(r.Items, l.encoded...)
 		}
 		from, err := to.queue.Append(ctx, r)
 		mu.Lock()
