@@ -18,7 +18,8 @@ import (
 //     that ran longest, longer than its successor, waits until that is healthy, or
 //     has run for the gate where it has no probes.
 //   - A module without a container is started.
-//   - One whose container has no process, as after a boot, is restarted.
+//   - One whose container has no process, as after a boot, is restarted. (That it
+//     had ended before, and rests, is remembered: see finished.)
 //   - One that exited is restarted as its policy says, when its back-off has
 //     passed since the exit.
 //   - One that somebody paused goes on.

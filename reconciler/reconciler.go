@@ -217,6 +217,7 @@ func (r *Reconciler) Preview(ctx context.Context, desired schema.Desired) (Plan,
 	}
 	r.mu.Lock()
 	known := []schema.Desired{r.state.Target, r.state.LastGood}
+	observed = r.state.Finished.recall(desired, observed)
 	r.overlay(observed)
 	r.mu.Unlock()
 	return Diff(desired, observed, time.Now(), known...).Explain(desired, observed, known...), nil

@@ -19,15 +19,16 @@ import (
 // state is what the device must know after a power cut, with no network. It is
 // one file, replaced as a whole: there is never a half of it.
 type state struct {
-	Target   schema.Desired   `json:"target"`            // what shall run; no revision: nothing was ever accepted
-	Trial    bool             `json:"trial"`             // Target has not passed its gate yet
-	Starts   starts           `json:"starts,omitzero"`   // how often that trial began again
-	Staging  staging          `json:"staging,omitzero"`  // the candidate that is being staged
-	LastGood schema.Desired   `json:"lastGood"`          // newest definition that passed its gate; no revision: none did
-	Refused  *schema.Refusal  `json:"refused,omitempty"` // the revision that the device returned from, until a newer one is taken over
-	Bad      []schema.Refusal `json:"bad,omitempty"`     // revisions that failed their trial, or that a person left, and are not tried again, oldest first
-	Order    *schema.Order    `json:"order,omitempty"`   // what keeps the device from following Git
-	Return   *comeback        `json:"return,omitempty"`  // an earlier revision that a person wants back, until it is the target
+	Target   schema.Desired   `json:"target"`             // what shall run; no revision: nothing was ever accepted
+	Trial    bool             `json:"trial"`              // Target has not passed its gate yet
+	Starts   starts           `json:"starts,omitzero"`    // how often that trial began again
+	Staging  staging          `json:"staging,omitzero"`   // the candidate that is being staged
+	LastGood schema.Desired   `json:"lastGood"`           // newest definition that passed its gate; no revision: none did
+	Refused  *schema.Refusal  `json:"refused,omitempty"`  // the revision that the device returned from, until a newer one is taken over
+	Bad      []schema.Refusal `json:"bad,omitempty"`      // revisions that failed their trial, or that a person left, and are not tried again, oldest first
+	Order    *schema.Order    `json:"order,omitempty"`    // what keeps the device from following Git
+	Finished finished         `json:"finished,omitempty"` // containers that are done and do not run again
+	Return   *comeback        `json:"return,omitempty"`   // an earlier revision that a person wants back, until it is the target
 }
 
 // comeback is a return that a person ordered.

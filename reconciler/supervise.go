@@ -79,6 +79,7 @@ func (r *Reconciler) view(ctx context.Context) (view, error) {
 		return view{}, err
 	}
 	now := time.Now()
+	observed = r.recall(observed)
 	r.examine(ctx, observed, now)
 	if !slices.Equal(observed.Containers, r.observed.Containers) {
 		r.change(func() { r.observed = observed })

@@ -129,6 +129,47 @@ func TestIotedge7406ModulesComeUpAfterAnOfflineReboot(t *testing.T) {
 	})
 }
 
+// A job that is done is done: it is not run again because the machine was booted, or
+// because another revision came that leaves it as it is.
+func TestAJobIsNotDoneAgainAfterAReboot(t *testing.T) {
+	inWorld(t, func(w *world) {
+		boot := func() {
+			w.stop()
+			w.machine.reboot()
+			w.start()
+			after(time.Minute)
+		}
+		w.machine.lives["job"], w.machine.lives["check"], w.machine.lives["broken"] = life{time.Second, 0}, life{time.Second, 0}, life{time.Hour, 7}
+		w.settle(module("job", policy(schema.RestartNever)), module("check", policy(schema.RestartOnFailure)),
+			module("broken", policy(schema.RestartNever)), module("sensor"))
+		boot()
+		w.didInAnyOrder("restart broken", "restart sensor") // it was cut off in its work
+		after(2 * time.Hour)
+		w.did("exit broken")
+		for range 3 {
+			boot()
+			w.did("restart sensor")
+			for name, want := range map[string]string{"job": schema.RuntimeStopped, "check": schema.RuntimeStopped, "broken": schema.RuntimeFailed, "sensor": schema.RuntimeRunning} {
+				if m := w.Report().Modules[name]; m.RuntimeStatus != want || name == "broken" && m.ExitCode != 7 {
+					t.Errorf("reported of %s: %+v, want %s", name, m, want)
+				}
+			}
+		}
+		w.push(module("job", policy(schema.RestartNever)), module("check", policy(schema.RestartOnFailure)),
+			module("broken", policy(schema.RestartNever)), module("sensor", env("2")))
+		after(2 * time.Minute)
+		boot()
+		w.didInAnyOrder("remove sensor", "start sensor", "restart sensor")
+		// Of another definition, and of another policy, they are run.
+		w.push(module("job", policy(schema.RestartNever), env("2")), module("check", policy(schema.RestartAlways)),
+			module("broken", policy(schema.RestartNever)), module("sensor", env("2")))
+		after(3 * time.Second)
+		if did := strings.Join(w.machine.done(), ", "); !strings.Contains(did, "start job") || !strings.Contains(did, "restart check") || strings.Contains(did, "broken") {
+			t.Errorf("did %s", did)
+		}
+	})
+}
+
 // kubeedge#3941: workloads are rebuilt when the link returns.
 func TestKubeedge3941NothingIsRebuiltWhenTheLinkReturns(t *testing.T) {
 	inWorld(t, func(w *world) {
