@@ -111,20 +111,20 @@ func (c *cloud) take(m *nats.Msg) {
 		l = &held{}
 		c.lanes[b.Lane] = l
 	}
-	at := b.From
-	if l.at == b.Prev || l.at.Epoch == b.Epoch && b.Prev.Epoch == b.Epoch && b.Prev.Seq <= l.at.Seq {
-		for _, i := range b.Items {
-			to := at + i.Count - 1
-			if l.at.Epoch != b.Epoch || to > l.at.Seq {
-				if i.Reason != "" {
-					l.lost = append(l.lost, twin.Lost{Epoch: b.Epoch, From: at, To: to, Reason: i.Reason})
-				} else {
-					l.bodies = append(l.bodies, string(i.Body))
-				}
-				l.at = twin.Position{Epoch: b.Epoch, Seq: to}
+	at, taking := b.From, l.at == b.Prev
+	for _, i := range b.Items {
+		to := at + i.Count - 1
+		// A batch of which the hub has a part goes on behind whole items.
+		taking = taking || l.at.Epoch == b.Epoch && b.Prev.Epoch == b.Epoch && at == l.at.Seq+1
+		if taking {
+			if i.Reason != "" {
+				l.lost = append(l.lost, twin.Lost{Epoch: b.Epoch, From: at, To: to, Reason: i.Reason})
+			} else {
+				l.bodies = append(l.bodies, string(i.Body))
 			}
-			at = to + 1
+			l.at = twin.Position{Epoch: b.Epoch, Seq: to}
 		}
+		at = to + 1
 	}
 	data, _ := json.Marshal(twin.Standing{Position: l.at})
 	m.Respond(data)
