@@ -6,7 +6,7 @@ import "sync"
 // what it holds is on its own disk.
 const (
 	maxDeviceWaits = 16        // batches of one device
-	maxDeviceBytes = 8 << 20   // bytes of them
+	maxDeviceBytes = 12 << 20  // bytes of them
 	maxWaits       = 20_000    // batches of all devices
 	maxWaitBytes   = 128 << 20 // bytes of them
 	// From here on, in bytes, only a device that has nothing waiting gets in, so

@@ -21,7 +21,7 @@ type pace struct {
 const (
 	firstWindow = 256 << 10
 	minWindow   = 16 << 10
-	maxWindow   = 6 << 20 // the hub takes 8 MiB of a device
+	maxWindow   = 8 << 20 // the hub takes 12 MiB of a device
 	maxFlights  = 12      // the hub takes 16 batches of a device
 	sideFlights = 8
 	minBatch    = 4 << 10
