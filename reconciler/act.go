@@ -63,6 +63,7 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action, wa
 		r.mends.record(a, now)
 		r.gaps.end(a, now)
 	}
+	idle := len(r.busy) == 0
 	r.mu.Unlock()
 	if ctx.Err() != nil {
 		return
@@ -71,6 +72,10 @@ func (r *Reconciler) do(ctx context.Context, target schema.Desired, a Action, wa
 	if err != nil && a.Verb == Start {
 		module, _ := target.Module(a.Module)
 		r.work.Go(func() { r.doubt(ctx, module.Image) })
+	}
+	if idle {
+		r.lookNow() // nobody does anything before the next pass
+		return
 	}
 	r.look.now()
 }

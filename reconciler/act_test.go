@@ -175,3 +175,22 @@ func TestDowntimeBeginsWithTheTurn(t *testing.T) {
 		}
 	})
 }
+
+// Starts follow the last of the removals that they wait for at once, however often
+// was looked while those went on.
+func TestNobodyRestsBetweenTheLastRemovalAndTheStarts(t *testing.T) {
+	inWorld(t, func(w *world) {
+		modules := many(40)
+		w.settle(modules...)
+		w.machine.set(func() { w.machine.blink = 100 * time.Millisecond })
+		for i, m := range modules {
+			w.machine.set(func() { w.machine.slow[m.Name] = 500*time.Millisecond + time.Duration(i)*50*time.Millisecond })
+		}
+		w.push(many(40, env("2"))...)
+		after(time.Minute)
+		slowest := modules[len(modules)-1].Name
+		if took, down := w.machine.slow[slowest], w.Downtime(slowest); down > took+200*time.Millisecond { // and a look
+			t.Errorf("%s was down for %v, of which it took %v to end\n%s", slowest, down, took, w.lines)
+		}
+	})
+}
