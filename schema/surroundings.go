@@ -16,9 +16,10 @@ type Surroundings struct {
 
 // HubReport is how the link to the hub is.
 type HubReport struct {
-	URL    string    `json:"url"` // as configured
-	Linked bool      `json:"linked"`
-	Since  time.Time `json:"since,omitzero"` // since when Linked is so, or the agent runs
+	URL     string    `json:"url"` // as configured
+	Linked  bool      `json:"linked"`
+	Since   time.Time `json:"since,omitzero"`    // since when Linked is so, or the agent runs
+	Problem string    `json:"problem,omitempty"` // why it is not linked, where a person has to do something about it
 }
 
 // OutboxReport is how the messages of modules stand that are on the disk.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,100 +54,168 @@ Under systemd use Type=notify, and KillMode=process so that modules stay.`,
 	return cmd
 }
 
-// runAgent connects the parts of an agent, and runs them until ctx ends.
+// runAgent runs an agent until ctx ends. Its parts are opened in this order, and closed
+// in the reverse one.
 func runAgent(ctx context.Context, config schema.AgentConfig, log *slog.Logger) (err error) {
-	if err := keepSecrets(); err != nil {
-		return err
+	a := &agent{config: config, log: log, report: &reporter{news: make(chan struct{}, 1)}}
+	defer func() { err = errors.Join(err, a.close()) }()
+	for _, open := range []func(context.Context) error{
+		func(context.Context) error { return keepSecrets() },
+		a.lock,         // the state directory is this process's alone
+		a.openVerifier, // who is trusted
+		a.openSource,   // the fleet repository
+		a.openRuntime,  // containerd
+		a.makeReconciler,
+		a.openLeaf,   // modules come back to their twins
+		a.openOutbox, // and to their queues, where the disk lets them
+		a.answer,     // people
+	} {
+		if err := open(ctx); err != nil {
+			return err
+		}
 	}
-	unlock, err := lockDir(config.StateDir)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	warn := func(component string) func(error) {
-		return func(err error) { log.Warn(err.Error(), "component", component) }
-	}
+	log.Info("agent started", "device", config.Device, "version", version, "leaf", a.leaf.ClientURL())
+	notify("READY=1")
+	err = a.run(ctx)
+	notify("STOPPING=1")
+	log.Info("agent stops; modules keep running")
+	return err
+}
 
-	verifier, err := signing.New(config.Images, config.Registries, filepath.Join(config.StateDir, "evidence"))
-	if err != nil {
-		return err
-	}
-	verifier.Broken = warn("signing")
-	source, err := openSource(config.StateDir, config.Repository)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
+// agent is an agent's parts.
+type agent struct {
+	config schema.AgentConfig
+	log    *slog.Logger
+	ends   []func() error // of what is open, in the order in which it was opened
 
-	runtime, err := containerd.Open(config.Containerd)
-	if err != nil {
+	verifier   *signing.Verifier
+	source     *gitsource.Source
+	runtime    *containerd.Runtime
+	reconciler *reconciler.Reconciler
+	report     *reporter
+	leaf       *leaf.Leaf
+	queues     *post
+	opened     error // why the queues could not be at once; nil when they are
+	view       around
+}
+
+func (a *agent) close() (err error) {
+	for _, end := range slices.Backward(a.ends) {
+		err = errors.Join(err, end())
+	}
+	return err
+}
+
+// warn logs what a component says that no call returns.
+func (a *agent) warn(component string) func(error) {
+	return func(err error) { a.log.Warn(err.Error(), "component", component) }
+}
+
+func (a *agent) lock(context.Context) error {
+	unlock, err := lockDir(a.config.StateDir)
+	if err == nil {
+		a.ends = append(a.ends, func() error { unlock(); return nil })
+	}
+	return err
+}
+
+func (a *agent) openVerifier(context.Context) (err error) {
+	a.verifier, err = signing.New(a.config.Images, a.config.Registries, filepath.Join(a.config.StateDir, "evidence"))
+	if err == nil {
+		a.verifier.Broken = a.warn("signing")
+	}
+	return err
+}
+
+func (a *agent) openSource(context.Context) (err error) {
+	a.source, err = openSource(a.config.StateDir, a.config.Repository)
+	if err == nil {
+		a.ends = append(a.ends, a.source.Close)
+	}
+	return err
+}
+
+func (a *agent) openRuntime(context.Context) (err error) {
+	if a.runtime, err = containerd.Open(a.config.Containerd); err != nil {
 		return err
 	}
-	defer runtime.Close()
-	runtime.Images.Registries, runtime.Images.Reserve = config.Registries, config.Disk.Reserve
-	runtime.StateDir, runtime.RunDir = config.StateDir, config.RunDir
-	runtime.HostMounts, runtime.HostNetwork = config.HostMounts, config.HostNetwork
-	runtime.LogBytes, runtime.Warn = int64(config.Logs.MaxBytes), warn("containerd")
+	a.ends = append(a.ends, a.runtime.Close)
+	r, c := a.runtime, a.config
+	r.Images.Registries, r.Images.Reserve = c.Registries, c.Disk.Reserve
+	r.StateDir, r.RunDir = c.StateDir, c.RunDir
+	r.HostMounts, r.HostNetwork = c.HostMounts, c.HostNetwork
+	r.LogBytes, r.Warn = int64(c.Logs.MaxBytes), a.warn("containerd")
+	return nil
+}
 
-	report := &reporter{news: make(chan struct{}, 1)}
+func (a *agent) makeReconciler(context.Context) error {
 	bootID, _ := boot.ID() // empty where the kernel does not tell: no start of the agent counts as a boot then
-	r := &reconciler.Reconciler{
-		Device: config.Device, StateDir: config.StateDir, Poll: time.Duration(config.Repository.Poll), Log: log,
+	c := a.config
+	a.reconciler = &reconciler.Reconciler{
+		Device: c.Device, StateDir: c.StateDir, Poll: time.Duration(c.Repository.Poll), Log: a.log,
 		Boot:   bootID,
-		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: config.Repository.Verify},
-		Source: source, Verifier: verifier, Runtime: runtime, Store: stock{runtime.Images, verifier}, Reporter: report,
-		Renderer: sandboxAt(config.Repository.Path), Permits: permits(config, runtime), Output: runtime,
+		Agent:  schema.AgentInfo{Version: version, Platform: platform(), VerifyCommits: c.Repository.Verify},
+		Source: a.source, Verifier: a.verifier, Runtime: a.runtime, Store: stock{a.runtime.Images, a.verifier}, Reporter: a.report,
+		Renderer: sandboxAt(c.Repository.Path), Permits: permits(c, a.runtime), Output: a.runtime,
 	}
-	l, err := leaf.Open(ctx, leaf.Config{
-		Device: config.Device, StateDir: config.StateDir, RunDir: config.RunDir,
-		Listen: config.Leaf.Listen, Hub: config.Hub, MaxStore: storeFor(config.Outbox), Warn: warn("leaf"),
-		Grants: config.Grants, Signal: runtime.Signal,
-		Noted: func(e leaf.OverrideEvent) { r.Note(overrideEvent(e)); report.changed() },
+	return nil
+}
+
+func (a *agent) openLeaf(ctx context.Context) (err error) {
+	c := a.config
+	a.leaf, err = leaf.Open(ctx, leaf.Config{
+		Device: c.Device, StateDir: c.StateDir, RunDir: c.RunDir,
+		Listen: c.Leaf.Listen, Hub: c.Hub, MaxStore: storeFor(c.Outbox), Warn: a.warn("leaf"),
+		Grants: c.Grants, Signal: a.runtime.Signal,
+		Noted: func(e leaf.OverrideEvent) { a.reconciler.Note(overrideEvent(e)); a.report.changed() },
 	})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
+	a.ends = append(a.ends, a.leaf.Close)
+	a.runtime.Identity, a.runtime.Attach = a.leaf.Identity, a.leaf.Attach
+	a.reconciler.Prober = probers{a.runtime, a.leaf}
+	return nil
+}
 
-	runtime.Identity, runtime.Attach = l.Identity, l.Attach
-	r.Prober = probers{runtime, l}
+// openOutbox opens the queues. Modules run, too, where that fails: run tries again.
+func (a *agent) openOutbox(ctx context.Context) error {
+	spread := hints{look: a.reconciler.Moved}
+	a.queues = &post{warn: a.warn("outbox"), again: 10 * time.Second, open: func(ctx context.Context) (*messages, error) {
+		return openOutbox(ctx, a.leaf, a.config, spread.heard, a.warn("outbox"))
+	}}
+	a.ends = append(a.ends, a.queues.close)
+	a.view = around{config: a.config, leaf: a.leaf, post: a.queues, clock: &wallClock{synchronized: kernelSynchronized}}
+	a.view.clock.wrote(newestWritten(a.leaf))
+	a.report.inner, a.report.route, a.report.look, a.report.relink = a.leaf, a.queues.route, a.view.look, a.leaf.Relink
+	a.opened = a.queues.try(ctx)
+	return nil
+}
 
+func (a *agent) answer(context.Context) error {
+	return methods{leaf: a.leaf, reconciler: a.reconciler, permits: a.reconciler.Permits, look: a.view.look}.handle()
+}
+
+// run has the parts work until ctx ends, and returns when they have ended.
+func (a *agent) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	spread := hints{look: r.Moved}
-	queues := &post{warn: warn("outbox"), again: 10 * time.Second, open: func(ctx context.Context) (*messages, error) {
-		return openOutbox(ctx, l, config, spread.heard, warn("outbox"))
-	}}
-	defer func() { err = errors.Join(err, queues.close()) }()
-	view := around{config: config, leaf: l, post: queues, clock: &wallClock{synchronized: kernelSynchronized}}
-	view.clock.wrote(newestWritten(l))
-	report.inner, report.route, report.look = l, queues.route, view.look
-	m := methods{leaf: l, reconciler: r, permits: r.Permits, look: view.look}
-	if err := m.handle(); err != nil {
-		return err
-	}
-	opened := queues.try(ctx)
-	parts.Go(func() { queues.run(ctx, opened) })
-	if config.Hub != nil {
+	parts.Go(func() { a.queues.run(ctx, a.opened) })
+	if a.config.Hub != nil {
 		parts.Go(func() {
-			news := linkNews{log: log, kick: queues.kick, moved: r.Moved}
-			l.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()); report.changed() })
+			news := linkNews{log: a.log, kick: a.queues.kick, moved: a.reconciler.Moved}
+			a.leaf.WatchLink(ctx, func(up bool) { news.changed(up, time.Now()); a.report.changed() })
 		})
 	}
-	parts.Go(func() { runtime.Watch(ctx, r.Kick) })
-	parts.Go(func() { runtime.Daemon().Guard(ctx, warn("containerd")) })
-	parts.Go(func() { runtime.KeepLogs(ctx) })
-	parts.Go(func() { logMended(ctx, source, log) })
+	parts.Go(func() { a.runtime.Watch(ctx, a.reconciler.Kick) })
+	parts.Go(func() { a.runtime.Daemon().Guard(ctx, a.warn("containerd")) })
+	parts.Go(func() { a.runtime.KeepLogs(ctx) })
+	parts.Go(func() { logMended(ctx, a.source, a.log) })
 	parts.Go(func() { settle(ctx) })
-	parts.Go(func() { report.watch(ctx, warn("twin")) })
-	log.Info("agent started", "device", config.Device, "version", version, "leaf", l.ClientURL())
-	notify("READY=1")
-	err = r.Run(ctx)
-	notify("STOPPING=1")
-	log.Info("agent stops; modules keep running")
-	return err
+	parts.Go(func() { a.report.watch(ctx, a.warn("twin")) })
+	return a.reconciler.Run(ctx)
 }
 
 // openSource opens the fleet repository's copy in stateDir, with the commit

@@ -18,6 +18,9 @@ func printSurroundings(w io.Writer, s schema.Surroundings) {
 		fmt.Fprintf(w, "hub\t%s, linked since %s\n", h.URL, clock(h.Since))
 	} else if h != nil {
 		fmt.Fprintf(w, "hub\t%s, not linked since %s\n", h.URL, clock(h.Since))
+		if h.Problem != "" {
+			fmt.Fprintf(w, "\t%s\n", h.Problem)
+		}
 	}
 	printOutbox(w, s.Outbox)
 	for _, name := range slices.Sorted(maps.Keys(s.Unrouted)) {

@@ -72,7 +72,10 @@ func (m methods) all() map[string]func(context.Context, []byte) ([]byte, error) 
 			}
 			return json.Marshal(plan)
 		},
-		methodReconcile: order(func(q reconciler.Request) (struct{}, error) { return struct{}{}, r.Reconcile(q) }),
+		methodReconcile: order(func(q reconciler.Request) (struct{}, error) {
+			m.leaf.Relink()
+			return struct{}{}, r.Reconcile(q)
+		}),
 		methodHistory: func(context.Context, []byte) ([]byte, error) {
 			return json.Marshal(append([]schema.Event{}, r.History()...))
 		},

@@ -22,10 +22,11 @@ const (
 // reporter is the reconciler's Reporter: the leaf, with the routes of a definition
 // handed to the outbox, and its surroundings added to the report.
 type reporter struct {
-	inner reconciler.Reporter                                      // the twins
-	route func(context.Context, []schema.Route)                    // routes, to be gone by
-	look  func(context.Context, schema.Report) schema.Surroundings // how they are now
-	news  chan struct{}                                            // holds a value when the link or an override changed
+	inner  reconciler.Reporter                                      // the twins
+	route  func(context.Context, []schema.Route)                    // routes, to be gone by
+	look   func(context.Context, schema.Report) schema.Surroundings // how they are now
+	relink func()                                                   // to a hub that refused the device
+	news   chan struct{}                                            // holds a value when the link or an override changed
 
 	mu   sync.Mutex
 	base *schema.Report      // the reconciler's newest; nil before the first
@@ -37,6 +38,7 @@ type reporter struct {
 // no module from running.
 func (r *reporter) Declare(ctx context.Context, desired schema.Desired) error {
 	err := r.inner.Declare(ctx, desired)
+	r.relink() // with this commit the hub may admit the device
 	r.route(ctx, desired.Routes)
 	return err
 }

@@ -48,7 +48,7 @@ func watched(t *testing.T, while time.Duration, look func(at time.Duration) sche
 	var out []schema.Report
 	synctest.Test(t, func(t *testing.T) {
 		start, inner := time.Now(), &listener{}
-		r := &reporter{inner: inner, news: make(chan struct{}, 1), route: func(context.Context, []schema.Route) {},
+		r := &reporter{inner: inner, news: make(chan struct{}, 1), route: func(context.Context, []schema.Route) {}, relink: func() {},
 			look: func(context.Context, schema.Report) schema.Surroundings { return look(time.Since(start)) }}
 		ctx, cancel := context.WithCancel(t.Context())
 		go r.watch(ctx, func(error) {})

@@ -34,6 +34,9 @@ func (a around) look(ctx context.Context, report schema.Report) schema.Surroundi
 	if a.config.Hub != nil {
 		up, since := a.leaf.Linked()
 		s.Hub = &schema.HubReport{URL: a.config.Hub.URL, Linked: up, Since: since.UTC().Round(0)}
+		if err := a.leaf.Refused(); err != nil {
+			s.Hub.Problem = err.Error()
+		}
 	}
 	stats, problem := a.post.stats(ctx)
 	s.Outbox = &schema.OutboxReport{Lanes: lanes(stats.Lanes, time.Now(), s.Hub != nil && s.Hub.Linked), Problem: clipped(problem, maxProblemReported)}

@@ -207,7 +207,7 @@ func TestHubThatDoesNotKnowTheDevice(t *testing.T) {
 	h := startHub(t, deviceIdentity(t, other), 0, false, nil)
 	s.linkTo(h.port)
 	l := s.open()
-	eventually(t, "a person is told", func() bool { return strings.Contains(s.warned(), "uthorization") })
+	eventually(t, "a person is told", func() bool { return strings.Contains(s.warned(), "does not admit this device's key") })
 	if up, _ := l.Linked(); up {
 		t.Error("linked all the same")
 	}

@@ -18,6 +18,8 @@ type log struct {
 	warn  func(error)
 	fatal chan error // holds the first reason why the server does not start
 
+	refusals *refusals // by the hub, which are said here and nowhere else
+
 	mu   sync.Mutex
 	said map[string]time.Time // by format without the connection that it is about
 }
@@ -26,7 +28,7 @@ type log struct {
 const maxSaid = 256
 
 func newLog(warn func(error)) *log {
-	return &log{warn: warn, fatal: make(chan error, 1), said: map[string]time.Time{}}
+	return &log{warn: warn, fatal: make(chan error, 1), refusals: newRefusals(), said: map[string]time.Time{}}
 }
 
 func (l *log) say(format string, v []any) {
@@ -67,8 +69,16 @@ func (l *log) Fatalf(format string, v ...any) {
 	}
 }
 
-func (l *log) Errorf(format string, v ...any) { l.say("leaf server: "+format, v) }
-func (l *log) Warnf(format string, v ...any)  { l.say("leaf server: "+format, v) }
-func (l *log) Noticef(string, ...any)         {}
-func (l *log) Debugf(string, ...any)          {}
-func (l *log) Tracef(string, ...any)          {}
+func (l *log) Errorf(format string, v ...any) {
+	if isRefusal(fmt.Sprintf(format, v...)) {
+		l.refusals.tell()
+		l.say("%w", []any{errRefused})
+		return
+	}
+	l.say("leaf server: "+format, v)
+}
+
+func (l *log) Warnf(format string, v ...any) { l.say("leaf server: "+format, v) }
+func (l *log) Noticef(string, ...any)        {}
+func (l *log) Debugf(string, ...any)         {}
+func (l *log) Tracef(string, ...any)         {}

@@ -38,6 +38,7 @@ type tunnel struct {
 	listener net.Listener
 	password string
 	say      func(error) // told why the hub is not reached
+	refusals *refusals   // by the hub
 	end      context.CancelFunc
 	running  sync.WaitGroup
 
@@ -57,7 +58,7 @@ const (
 	maxAsking   = 32          // connections that have not sent one
 	holdLimit   = 24 * time.Hour
 	spareLife   = 2 * time.Second        // of a connection that nobody asks for
-	passPause   = 300 * time.Millisecond // between connections: a hub that refuses us is not asked more often
+	passPause   = 300 * time.Millisecond // between connections, whoever ends them
 	dialEach    = 400 * time.Millisecond // between attempts while there is no link: packets of 60 bytes
 	acceptPause = 100 * time.Millisecond // when no file is free, say
 )
@@ -72,7 +73,7 @@ func openTunnel(hub *schema.HubLink, log *log) (*tunnel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link to the hub: %w", err)
 	}
-	t := &tunnel{hub: u.Host, listener: listener, password: rand.Text(), say: say}
+	t := &tunnel{hub: u.Host, listener: listener, password: rand.Text(), say: say, refusals: log.refusals}
 	ctx, end := context.WithCancel(context.Background())
 	t.end = end
 	t.running.Go(func() { t.accept(ctx) })
@@ -171,6 +172,7 @@ func (t *tunnel) connect(ctx context.Context) (net.Conn, error) {
 	wait := passPause - time.Since(t.began)
 	t.mu.Unlock()
 	pause(ctx, wait)
+	t.refusals.rest(ctx)
 	return reach(ctx, t.hub, dialEach, t.say)
 }
 
