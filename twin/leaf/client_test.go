@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -152,10 +153,27 @@ func TestEveryModuleOfAFullDeviceConnects(t *testing.T) {
 		names = append(names, fmt.Sprintf("m%d", i))
 	}
 	s.declare(l, declared(names...))
+	todo := make(chan string, len(names))
 	for _, name := range names {
-		s.module(l, name)
-		get(t, s.module(l, name), name)
+		todo <- name
 	}
+	close(todo)
+	var wait sync.WaitGroup
+	for range 8 {
+		wait.Go(func() {
+			for name := range todo {
+				_, err := s.dial(l.ClientURL(), name)
+				conn, again := s.dial(l.ClientURL(), name)
+				if err = errors.Join(err, again); err == nil {
+					_, err = conn.Request(twin.Prefix("d1", name)+".twin.get", nil, patience)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+		})
+	}
+	wait.Wait()
 	conn, err := l.Connect("one more")
 	if err != nil {
 		t.Fatal(err)

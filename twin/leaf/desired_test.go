@@ -142,6 +142,7 @@ func TestDesiredFileIsReplacedWhole(t *testing.T) {
 // The signal follows the file: not for the first one, not where none is declared,
 // and not when nothing changed.
 func TestModuleIsSignalledWhenItsFileChanged(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t)
 	got := s.signals()
 	l := s.open()

@@ -100,7 +100,7 @@ func TestHostileFloods(t *testing.T) {
 			}
 			good := h.module(h.leaf, "victim")
 			defer good.Close()
-			for i := range 8 {
+			for i := range 4 {
 				if _, err := report(t, good, "victim", fmt.Sprintf(`{"flood":%q,"i":%d}`, name, i)); err != nil {
 					t.Errorf("update %d: %v", i, err)
 				}
@@ -117,6 +117,7 @@ func TestHostileFloods(t *testing.T) {
 // TestHalfOpenConnections: they say nothing, and are gone before long; nobody
 // else is kept out meanwhile.
 func TestHalfOpenConnections(t *testing.T) {
+	t.Parallel() // it waits
 	h := newHostile(t)
 	var silent []net.Conn
 	for range 1000 {

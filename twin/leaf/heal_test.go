@@ -60,6 +60,7 @@ func storeIn(js jetstream.JetStream, body []byte) error {
 // stream and twins: nothing acknowledged is lost, twins say that there is no
 // room, and all goes on by itself when there is (nats-server#7654).
 func TestJetStreamHealsAfterAFullDisk(t *testing.T) {
+	t.Parallel() // it waits
 	s := newSite(t)
 	s.config.StateDir = smallDisk(t, "64m")
 	s.config.MaxStore = 256 << 20

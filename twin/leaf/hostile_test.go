@@ -301,7 +301,7 @@ func TestHostileNumbers(t *testing.T) {
 	var wait sync.WaitGroup
 	for range 50 {
 		wait.Go(func() {
-			for range 20 {
+			for range 6 {
 				if _, err := h.dial(h.leaf.ClientURL(), "evil", nats.NoReconnect()); err != nil {
 					refused.Add(1)
 				}
@@ -309,7 +309,7 @@ func TestHostileNumbers(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if want := int32(1000 - admission.MaxConnections + 1); refused.Load() != want {
+	if want := int32(300 - admission.MaxConnections + 1); refused.Load() != want {
 		t.Errorf("%d connections were refused, want %d", refused.Load(), want)
 	}
 	closed := make(chan struct{}, 1)

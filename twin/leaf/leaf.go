@@ -13,6 +13,7 @@
 package leaf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -60,8 +61,9 @@ type Config struct {
 	// is on disk. It may call the Leaf. Nil: nobody is.
 	Noted func(OverrideEvent)
 
-	clock     ledger.Clock  // zero: the kernel's
-	healEvery time.Duration // zero: healEvery
+	clock       ledger.Clock  // zero: the kernel's
+	healEvery   time.Duration // zero: healEvery
+	expireEvery time.Duration // zero: expireEvery
 }
 
 // Leaf is a running server with the twins of a device. Its methods may be
@@ -173,9 +175,7 @@ func (c *Config) fill() (host string, port int, err error) {
 	if c.Warn == nil {
 		c.Warn = func(error) {}
 	}
-	if c.healEvery == 0 {
-		c.healEvery = healEvery
-	}
+	c.healEvery, c.expireEvery = cmp.Or(c.healEvery, healEvery), cmp.Or(c.expireEvery, expireEvery)
 	if c.clock.Uptime == nil {
 		c.clock = ledger.KernelClock()
 	}

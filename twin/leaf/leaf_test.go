@@ -37,7 +37,7 @@ func newSite(t testing.TB) *site {
 	t.Cleanup(func() { os.RemoveAll(run) })
 	s := &site{t: t}
 	s.config = Config{
-		Device: "d1", StateDir: t.TempDir(), RunDir: run, Listen: "127.0.0.1:0", healEvery: 50 * time.Millisecond,
+		Device: "d1", StateDir: t.TempDir(), RunDir: run, Listen: "127.0.0.1:0", healEvery: 50 * time.Millisecond, expireEvery: 100 * time.Millisecond,
 		Warn: func(err error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -126,7 +126,7 @@ func (l *Leaf) admitBefore() {
 
 // expireKeys ends keys when their time is over, until ctx ends.
 func (l *Leaf) expireKeys(ctx context.Context) {
-	tick := time.NewTicker(expireEvery)
+	tick := time.NewTicker(l.config.expireEvery)
 	defer tick.Stop()
 	for {
 		select {
