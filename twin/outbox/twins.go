@@ -138,6 +138,9 @@ func (u *uplink) ask(ctx context.Context, d twin.Document) (twin.Receipt, error)
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return twin.Receipt{}, &twin.Error{Code: twin.CodeTooLarge, Message: err.Error()}
 	}
+	if errors.Is(err, nats.ErrNoResponders) { // there is no link, or no hub at its other end
+		return twin.Receipt{}, errUnanswered
+	}
 	if err != nil {
 		return twin.Receipt{}, fmt.Errorf("%w: %w", errUnanswered, err)
 	}
