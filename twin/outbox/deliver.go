@@ -87,6 +87,9 @@ func (d *deliverer) run(ctx context.Context) {
 // step delivers what one read gives. waiting says that there may be more.
 func (d *deliverer) step(ctx context.Context) (waiting bool, err error) {
 	if epoch := d.lane.queue.Epoch(); epoch != d.at.Epoch {
+		if d.at.Epoch != "" {
+			d.renewed()
+		}
 		first, _, _ := d.lane.queue.Span()
 		d.move(place{epoch, first - 1})
 	}
@@ -231,10 +234,18 @@ func (d *deliverer) load() {
 		d.at = d.noted
 		return
 	}
+	if err == nil {
+		d.renewed()
+	}
 	if err != nil {
 		_, failed := durable.SetAside(d.file())
 		d.outbox.config.Warn(errors.Join(fmt.Errorf("route %s: how far its messages are delivered cannot be read: %w; what is there is delivered once more", d.lane.key.name, err), failed))
 	}
+}
+
+// renewed tells that the queue is not the one that it was.
+func (d *deliverer) renewed() {
+	d.outbox.config.Warn(fmt.Errorf("route %s: its queue was removed, or put back to an older one: what waited in it is lost, and what is there is delivered", d.lane.key.name))
 }
 
 // note writes how far the module is, and lets go of what it has.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -119,6 +120,41 @@ func TestLocalDeliveryGoesOn(t *testing.T) {
 		o.Close()
 		nc.Close()
 	}
+}
+
+// TestALocalQueueThatIsWipedIsTold removes what waited for a module, while nobody runs.
+func TestALocalQueueThatIsWipedIsTold(t *testing.T) {
+	n := newNode(t)
+	o := open(t, n, nil, Config{})
+	route(t, o, toModule("local", "sensor/*", "insight/readings"))
+	_, nc := receive(t, n, "insight", "readings", nil)
+	sayAll(t, module(n, "sensor"), "sensor", numbers(1, 10))
+	drained(t, o)
+	nc.Close()
+	sayAll(t, module(n, "sensor"), "sensor", numbers(11, 20))
+	o.Close()
+	n.stop()
+	if err := os.RemoveAll(o.jetstream()); err != nil {
+		t.Fatal(err)
+	}
+	n.start()
+	told := make(chan string, 100)
+	o = open(t, n, nil, Config{Warn: func(err error) { told <- err.Error() }})
+	r, nc := receive(t, n, "insight", "readings", nil)
+	defer nc.Close()
+	sayAll(t, module(n, "sensor"), "sensor", numbers(21, 30))
+	drained(t, o)
+	if got := r.bodies(); !slices.Equal(got, numbers(21, 30)) {
+		t.Errorf("%v", got)
+	}
+	until(t, "it is told", func() bool {
+		select {
+		case text := <-told:
+			return strings.Contains(text, "route local: its queue was removed")
+		default:
+			return false
+		}
+	})
 }
 
 // TestLocalTimeToLive drops what waited too long, and frees the disk.
