@@ -47,7 +47,6 @@ cross: ## build for every platform that is released, into build/
 
 unit: tools ## all Go tests with -race, on real containerd, registries, Git and NATS
 	go test -p 2 -race -timeout 15m ./...
-	go test -run 'TestStoreIsRemoved|TestFullDiskUnder' ./twin/leaf # see healrace_test.go
 
 test-unified: tools ## the runtime's tests under cgroup version 2 only: Debian's kernel in QEMU, slow; ONLY=<regexp> [ACCELERATOR=kvm]
 	@command -v qemu-system-x86_64 >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-system-x86; } >&2
