@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/twin"
 	"github.com/tidemark-edge/tidemark/twin/leaf/identity"
 	"github.com/tidemark-edge/tidemark/twin/leaf/ledger"
@@ -236,7 +237,7 @@ func TestDesiredFileIsMendedAtStart(t *testing.T) {
 // Files of modules cannot take the room that seeds need.
 func TestDesiredFilesLeaveRoomForSeeds(t *testing.T) {
 	s := newSite(t)
-	s.config.RunDir = smallDisk(t, "2m")
+	s.config.RunDir = harness.SmallDisk(t, "2m")
 	if err := os.Chmod(s.config.RunDir, 0o755); err != nil {
 		t.Fatal(err)
 	}

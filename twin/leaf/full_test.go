@@ -8,50 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
 
-// smallDisk is a file system of its own with little room.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("small", dir, "tmpfs", 0, "mode=0700,size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill writes to a file until there is not one byte left, and returns its path.
-func fill(t *testing.T, dir string) (path string) {
-	t.Helper()
-	path = filepath.Join(dir, "filler")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for _, size := range []int{1 << 20, 4096, 1} {
-		for err = nil; err == nil; _, err = file.Write(make([]byte, size)) {
-		}
-		if !errors.Is(err, unix.ENOSPC) {
-			t.Fatal(err)
-		}
-	}
-	return path
-}
-
 // A full disk refuses updates, says so, and changes nothing; when there is room
 // again it goes on.
 func TestFullDisk(t *testing.T) {
-	disk := smallDisk(t, "1m")
+	disk := harness.SmallDisk(t, "1m")
 	site := newSite(t)
 	twins := filepath.Join(site.config.StateDir, "twins")
 	if err := os.Symlink(disk, twins); err != nil {
@@ -63,7 +28,7 @@ func TestFullDisk(t *testing.T) {
 	text := strings.Repeat("x", 10<<10)
 	var refused *twin.Error
 	acknowledged := uint64(0)
-	filler := fill(t, disk)
+	filler := harness.Fill(t, disk)
 	for i := 0; refused == nil && i < 1000; i++ {
 		a, err := report(t, conn, "sensor", fmt.Sprintf(`{"i":%d,"text":%q}`, i, text))
 		if err == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/twin"
 	"github.com/tidemark-edge/tidemark/twin/outbox"
 )
@@ -62,7 +63,7 @@ func storeIn(js jetstream.JetStream, body []byte) error {
 func TestJetStreamHealsAfterAFullDisk(t *testing.T) {
 	t.Parallel() // it waits
 	s := newSite(t)
-	s.config.StateDir = smallDisk(t, "64m")
+	s.config.StateDir = harness.SmallDisk(t, "64m")
 	s.config.MaxStore = 256 << 20
 	l := s.open()
 	s.declare(l, declared("sensor"))
@@ -79,7 +80,7 @@ func TestJetStreamHealsAfterAFullDisk(t *testing.T) {
 	if _, err := report(t, conn, "sensor", `{"before": true}`); err != nil {
 		t.Fatal(err)
 	}
-	filler := fill(t, s.config.StateDir)
+	filler := harness.Fill(t, s.config.StateDir)
 	failed := 0
 	for i := 0; failed < 3 && i < 100000; i++ {
 		if err := storeIn(js, body); err != nil {
@@ -331,7 +332,7 @@ func TestStoreIsRemovedWhileItRuns(t *testing.T) {
 // acknowledged is delivered.
 func TestFullDiskUnderTheOutbox(t *testing.T) {
 	s := newSite(t)
-	s.config.StateDir = smallDisk(t, "64m")
+	s.config.StateDir = harness.SmallDisk(t, "64m")
 	s.config.MaxStore = 256 << 20
 	l := s.open()
 	s.declare(l, declared("sensor"))
@@ -354,7 +355,7 @@ func TestFullDiskUnderTheOutbox(t *testing.T) {
 	if err := send(); err != nil {
 		t.Fatal(err)
 	}
-	filler := fill(t, s.config.StateDir)
+	filler := harness.Fill(t, s.config.StateDir)
 	var full *twin.Error
 	if err := send(); !errors.As(err, &full) || full.Code != twin.CodeNoSpace {
 		t.Errorf("sent to a full disk: %v", err)

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -13,8 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/tidemark-edge/tidemark/internal/harness"
 	"github.com/tidemark-edge/tidemark/schema"
 	"github.com/tidemark-edge/tidemark/twin"
 )
@@ -352,49 +350,16 @@ func TestCommitsAtTheSameTime(t *testing.T) {
 	}
 }
 
-// smallDisk is a file system of its own with little room.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	dir := t.TempDir()
-	if err := unix.Mount("small", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-// fill writes a file until the disk is full.
-func fill(t *testing.T, dir string) (path string) {
-	t.Helper()
-	path = filepath.Join(dir, "filler")
-	file, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	for block := make([]byte, 4096); err == nil; {
-		_, err = file.Write(block)
-	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // A damaged journal on a full disk is still read.
 func TestDamageOnAFullDisk(t *testing.T) {
 	h := history(t)
-	disk := smallDisk(t, "256k")
+	disk := harness.SmallDisk(t, "256k")
 	content := bytes.Clone(h.content)
 	content[h.ends[4]+40] ^= 1
 	if err := os.WriteFile(filepath.Join(disk, "journal"), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	filler := fill(t, disk)
+	filler := harness.Fill(t, disk)
 	s := openTestStore(t, disk)
 	if _, ok := s.Get("b"); !ok || len(s.warnings) != 1 {
 		t.Errorf("entries %v, warnings %v", s.entries, s.warnings)
